@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Lanes: the only thing that two pinned cores share besides published snapshots.
+//!
+//! A lane is a bounded single-producer single-consumer ring. There is one for each ordered pair of cores, a core's
+//! lane to itself included, so that one core takes the same path as many. This crate knows nothing of views or
+//! markers: it moves `Copy` values in order, whole slices at a time, and refuses what does not fit.
+//!
+//! The ring is model-checked: its source is compiled a second time inside the tests, with loom's primitives in place of
+//! the standard ones (`sync` is the facade), because the `--cfg loom` switch for the whole graph would break tokio.
+
+mod ring;
+mod sync;
+
+pub use ring::{LaneFull, Receiver, Sender, lane};
+
+#[cfg(test)]
+mod model;
