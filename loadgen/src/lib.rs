@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Load for a running Highwater: generated Zipf views or the replay of a real file, sent open-loop over QUIC,
+//! and an exact check of what the engine then serves.
+//!
+//! The crate is a library so that the engine's demo can drive it; the `loadgen` binary is its command line.
+//! It is not a benchmark of HTTP and holds no state between invocations.
+//!
+//! Invariant: a view enters the oracle exactly when its batch's acknowledgement says that it is counted, whatever
+//! number of times the batch was sent, so the oracle and the engine must agree to the last view.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod csv;
+pub mod error;
+pub mod machine;
+pub mod oracle;
+pub mod progress;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod send;
+pub mod tally;
+pub mod verify;
+pub mod zipf;
+
+pub use error::LoadError;
+pub use progress::Progress;
+pub use replay::{ReplayOptions, Shift, Speed, replay};
+pub use report::{AckLatency, Outcome, Report};
+pub use run::{Rate, RunOptions, run};
+pub use send::Target;

@@ -1,1 +1,43 @@
-//! Placeholder.
+//! Records, logs, cut files and recovery over a [`Disk`] trait: what makes an acknowledged view last.
+//!
+//! Not the system calls (`highwater-disk`) and not the decision what is accepted (`highwater-pipeline`). Invariants:
+//! nothing unverified is believed; what a power cut can leave is repaired silently, what it cannot is refused with file,
+//! offset and remedy.
+#![forbid(unsafe_code)]
+
+mod codec;
+mod cut;
+mod directory;
+mod disk;
+mod error;
+mod log;
+mod memory_disk;
+mod position;
+mod producers;
+mod record;
+mod sealed;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
+pub use directory::Directory;
+pub use disk::{Access, Disk, DiskFile};
+pub use error::StorageError;
+pub use log::{
+    AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
+    PreparedSegment, SegmentHandle, scan_generation,
+};
+pub use memory_disk::{MemoryDisk, MemoryLogDevice};
+pub use position::{
+    BLOCK_BYTES, DirectoryId, LogIdentity, LogNumber, LogPosition, RecordPlace, SEGMENT_BYTES_DEFAULT, SegmentNumber,
+    log_directory, segment_path,
+};
+pub use producers::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
+pub use record::{
+    RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICT_BYTES, VERDICTS_BYTES_MAX,
+    Verdicts,
+};
+pub use state::{ClosedGeneration, StoreState};
+pub use store::{CorePart, CutsReplayed, OpenOptions, Store};

@@ -1,0 +1,95 @@
+//! What goes in and out of a pipeline besides batches: answers to clients, and the errands it sends to its helper.
+//!
+//! The shell carries these; it never looks inside. Every errand is answered, in the order in which errands were sent,
+//! or the process ends: an errand fails only when a write or a sync failed or a file is not what it should be.
+
+use crate::session::SessionId;
+use bytes::Bytes;
+use highwater_proto::{CloseReason, Epoch};
+use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
+use highwater_storage::{LogPosition, PreparedSegment, ProducerTableImage, SegmentHandle};
+
+/// Something to be told to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A whole frame for the session's stream.
+    Send {
+        /// To whom.
+        session: SessionId,
+        /// Header and payload.
+        frame: Bytes,
+    },
+    /// Nothing more will be sent; the stream ends after what was sent before.
+    Finish {
+        /// To whom.
+        session: SessionId,
+    },
+    /// The connection is closed with a typed reason.
+    Close {
+        /// Whose connection.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+        /// The same with the values at hand, for a person to read.
+        text: String,
+    },
+}
+
+/// The parts of a cut that one core supplies.
+#[derive(Debug)]
+pub struct CutErrand {
+    /// Frozen shards.
+    pub cut: CoreCut,
+    /// Up to where this core's log is contained in the cut files up to this one.
+    pub position: LogPosition,
+    /// The producers that have this core as their home, as of `position`.
+    pub producers: ProducerTableImage,
+}
+
+/// Blocking work that the pinned core leaves to its helper.
+#[derive(Debug)]
+pub enum StoreRequest {
+    /// Prepare one more segment for the log.
+    PrepareSegment,
+    /// Make a further block of epochs usable.
+    LeaseEpochs {
+        /// How many.
+        count: u64,
+    },
+    /// Make the engine minute durable before its first marker.
+    RecordMinute(Minute),
+    /// Write a cut file.
+    WriteCut(Box<CutErrand>),
+    /// Read the runs of the minutes that leave the windows.
+    LeavingRuns(Vec<RunRequest>),
+}
+
+/// A slice of the runs that leave a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeavingSlice {
+    /// The window: 0 hour, 1 day, 2 month.
+    pub window: usize,
+    /// The shard.
+    pub shard: u16,
+    /// What to subtract.
+    pub entries: Vec<SlotCount>,
+}
+
+/// What the helper answers.
+#[derive(Debug)]
+pub enum StoreAnswer {
+    /// A segment, ready for use, and the log device's handle of it.
+    Segment(PreparedSegment, SegmentHandle),
+    /// No segment could be prepared because the disk is full; says what is missing and the remedy.
+    NoSpace(String),
+    /// Epochs up to and including this one may be used.
+    EpochsLeased(Epoch),
+    /// The minute is durable.
+    MinuteRecorded(Minute),
+    /// The cut file is durable.
+    CutWritten,
+    /// A slice of the runs asked for.
+    Leaving(LeavingSlice),
+    /// That were all runs asked for.
+    LeavingDone,
+}

@@ -1,0 +1,220 @@
+//! What travels in lanes: rows and markers, as fixed 32-byte cells.
+//!
+//! Not a wire or disk format: cells live between two cores of one process. A row whose id has at
+//! most 15 bytes is one cell; a longer id follows in continuation cells.
+//!
+//! | word | row | marker, first cell | marker, second cell |
+//! |---|---|---|---|
+//! | 0 | hash | epoch | oldest arrival, ms |
+//! | 1 | minute u32, class u8 << 32, id length u8 << 40, tag << 56 | log generation u32, cut << 32, tag << 56 | 0 |
+//! | 2 | id bytes 0 to 7, or 0 | engine time, ms | 0 |
+//! | 3 | id bytes 8 to 14, or 0 | log position | 0 |
+//!
+//! Invariant: the first cell of a row or marker says how many cells it has, so a reader that
+//! starts at a first cell and steps by that number only ever lands on first cells. Continuation
+//! cells are raw id bytes and can look like anything.
+
+use highwater_proto::Epoch;
+
+use crate::ids::INLINE_ID_BYTES_MAX;
+use crate::time::{FinalityClass, Minute};
+
+/// Bytes of one cell.
+const CELL_BYTES: usize = size_of::<Cell>();
+
+/// Cells of a marker.
+pub const MARKER_CELLS: usize = 2;
+
+/// What a first cell begins.
+pub mod tag {
+    /// A row: one view.
+    pub const ROW: u8 = 1;
+    /// A marker.
+    pub const MARKER: u8 = 2;
+}
+
+/// 32 bytes of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct Cell(pub [u64; 4]);
+
+impl Cell {
+    /// What this first cell begins: [`tag::ROW`] or [`tag::MARKER`]. Meaningless on a
+    /// continuation cell.
+    #[inline]
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        (self.0[1] >> 56) as u8
+    }
+
+    /// A row's hash.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.0[0]
+    }
+
+    /// A row's event minute.
+    #[inline]
+    #[must_use]
+    pub fn minute(&self) -> Minute {
+        Minute(self.0[1] as u32)
+    }
+
+    /// A row's finality class.
+    #[inline]
+    #[must_use]
+    pub fn class(&self) -> FinalityClass {
+        FinalityClass((self.0[1] >> 32) as u8)
+    }
+
+    /// A row's id length in bytes.
+    #[inline]
+    #[must_use]
+    pub fn id_len(&self) -> usize {
+        usize::from((self.0[1] >> 40) as u8)
+    }
+}
+
+/// Cells of a row whose id has `id_len` bytes.
+#[inline]
+#[must_use]
+pub fn cells_of(id_len: usize) -> usize {
+    if id_len <= INLINE_ID_BYTES_MAX { 1 } else { 1 + id_len.div_ceil(CELL_BYTES) }
+}
+
+/// Cells of the row that `first` begins, itself included.
+#[inline]
+#[must_use]
+pub fn row_cells(first: &Cell) -> usize {
+    cells_of(first.id_len())
+}
+
+/// Appends the row of one view: exactly [`cells_of`]`(id.len())` cells.
+///
+/// # Panics
+/// When the id is empty or longer than 255 bytes, or the class above [`FinalityClass::MAX`]: the
+/// codec refuses such ids, so it is a bug.
+#[inline]
+pub fn push_row(out: &mut Vec<Cell>, hash: u64, minute: Minute, class: FinalityClass, id: &str) {
+    let bytes = id.as_bytes();
+    assert!(!bytes.is_empty() && bytes.len() <= 255, "a video id of {} bytes", bytes.len());
+    assert!(class <= FinalityClass::MAX, "finality class {}", class.0);
+    let head = u64::from(minute.0) | u64::from(class.0) << 32 | (bytes.len() as u64) << 40 | u64::from(tag::ROW) << 56;
+    if bytes.len() <= INLINE_ID_BYTES_MAX {
+        let [low, high] = inline_words(bytes);
+        out.push(Cell([hash, head, low, high]));
+        return;
+    }
+    out.push(Cell([hash, head, 0, 0]));
+    for chunk in bytes.chunks(CELL_BYTES) {
+        let mut cell = Cell::default();
+        bytemuck::bytes_of_mut(&mut cell)[..chunk.len()].copy_from_slice(chunk);
+        out.push(cell);
+    }
+}
+
+/// The two words of an id of at most 15 bytes, zero padded.
+#[inline]
+pub(crate) fn inline_words(bytes: &[u8]) -> [u64; 2] {
+    let mut padded = [0u8; 16];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    bytemuck::cast(padded)
+}
+
+/// What a core sends down every lane at the end of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The epoch that ends here.
+    pub epoch: Epoch,
+    /// Engine time of the epoch, t_e, in ms UTC.
+    pub time_ms: u64,
+    /// Whether a cut is to be closed even if the minute has not advanced.
+    pub cut: bool,
+    /// Generation of the sender's log.
+    pub log_generation: u32,
+    /// Position in the sender's log up to which rows were pushed before this marker.
+    pub log_position: u64,
+    /// Arrival of the sender's oldest view that was not pushed before this marker, in ms UTC.
+    pub oldest_arrival_ms: u64,
+}
+
+impl Marker {
+    /// The marker's cells.
+    #[must_use]
+    pub fn encode(&self) -> [Cell; MARKER_CELLS] {
+        let head = u64::from(self.log_generation) | u64::from(self.cut) << 32 | u64::from(tag::MARKER) << 56;
+        [Cell([self.epoch.0, head, self.time_ms, self.log_position]), Cell([self.oldest_arrival_ms, 0, 0, 0])]
+    }
+
+    /// The marker that `cells` begin with.
+    ///
+    /// # Panics
+    /// When they do not begin with a whole marker: lanes carry whole markers only.
+    #[must_use]
+    pub fn decode(cells: &[Cell]) -> Self {
+        assert!(
+            cells.len() >= MARKER_CELLS && cells[0].tag() == tag::MARKER,
+            "a lane held {} cells that do not begin a marker",
+            cells.len()
+        );
+        let [epoch, head, time_ms, log_position] = cells[0].0;
+        Self {
+            epoch: Epoch(epoch),
+            time_ms,
+            cut: (head >> 32) & 1 == 1,
+            log_generation: head as u32,
+            log_position,
+            oldest_arrival_ms: cells[1].0[0],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_every_id_length_say_their_cells() {
+        for len in 1..=255 {
+            let id = "v".repeat(len);
+            let mut cells = Vec::new();
+            push_row(&mut cells, 9, Minute(u32::MAX), FinalityClass(3), &id);
+            assert_eq!(cells.len(), cells_of(len));
+            let first = cells[0];
+            assert_eq!(row_cells(&first), cells.len());
+            assert_eq!((first.tag(), first.hash(), first.id_len()), (tag::ROW, 9, len));
+            assert_eq!((first.minute(), first.class()), (Minute(u32::MAX), FinalityClass(3)));
+            let bytes: &[u8] = if len <= INLINE_ID_BYTES_MAX {
+                &bytemuck::bytes_of(&cells[0])[16..]
+            } else {
+                bytemuck::cast_slice(&cells[1..])
+            };
+            assert_eq!(&bytes[..len], id.as_bytes());
+            assert!(bytes[len..].iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn markers_round_trip() {
+        for cut in [false, true] {
+            let marker = Marker {
+                epoch: Epoch(u64::MAX - 1),
+                time_ms: 1_720_000_000_123,
+                cut,
+                log_generation: u32::MAX,
+                log_position: u64::MAX / 3,
+                oldest_arrival_ms: u64::MAX,
+            };
+            let cells = marker.encode();
+            assert_eq!(cells[0].tag(), tag::MARKER);
+            assert_eq!(Marker::decode(&cells), marker);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a video id of 0 bytes")]
+    fn empty_ids_are_a_bug() {
+        push_row(&mut Vec::new(), 0, Minute(0), FinalityClass(0), "");
+    }
+}

@@ -1,0 +1,284 @@
+//! One core's ranking: applying rows, room, and look-ups.
+//!
+//! Markers and cuts are in `marker.rs`, coming back at start in `restore.rs`. It accepts what it
+//! is given: verdicts were fixed before the rows were pushed.
+//!
+//! Invariant: see the crate; `theta_counts` holds each board's θ count whenever rows are applied,
+//! and `u64::MAX` while restoring, so that boards are left alone until they are built.
+
+use highwater_memory::prefetch_at;
+use highwater_proto::{Epoch, PeriodCount, Window};
+
+use crate::board::{BOARDS, Board, Member, PERIODS};
+use crate::cell::{Cell, row_cells, tag};
+use crate::config::{RankingConfig, RankingError};
+use crate::hash::{IdHash, shard_of};
+use crate::ids::IdKey;
+use crate::marker::Phase;
+use crate::shard::{Edges, Shard};
+use crate::time::Minute;
+
+/// Rows whose memory is fetched together.
+const SUB_BATCH_ROWS: usize = 128;
+
+/// In `places`: a shard of another core.
+const NOT_OWNED: u16 = u16::MAX;
+
+/// The shards and boards of one core.
+///
+/// Made in restoring state: call [`Self::finish_restore`] before the first marker, also when there
+/// is nothing to restore.
+pub struct CoreRanking {
+    pub(crate) config: RankingConfig,
+    hash: IdHash,
+    pub(crate) shards: Vec<Shard>,
+    /// Place in `shards` by shard number.
+    places: Vec<u16>,
+    pub(crate) boards: Vec<Board>,
+    pub(crate) theta_counts: [u64; BOARDS],
+    pub(crate) edges: Edges,
+    pub(crate) minute_max: Minute,
+    /// Epoch and time of the last marker.
+    pub(crate) last: Option<(Epoch, u64)>,
+    pub(crate) phase: Phase,
+    pub(crate) restoring: bool,
+}
+
+/// A row of the sub-batch at work.
+#[derive(Clone, Copy, Default)]
+struct RowAt {
+    cell: usize,
+    place: u16,
+    candidate: Option<u32>,
+}
+
+impl CoreRanking {
+    /// An empty ranking whose engine minute is `minute_now`, in restoring state.
+    ///
+    /// # Errors
+    /// A figure outside its limits, or memory that cannot be reserved.
+    pub fn new(config: RankingConfig, minute_now: Minute) -> Result<Self, RankingError> {
+        config.check()?;
+        let mut places = vec![NOT_OWNED; usize::from(config.shards_total)];
+        let mut shards = Vec::with_capacity(config.owned.len());
+        for (place, &number) in (0u16..).zip(&config.owned) {
+            places[usize::from(number)] = place;
+            shards.push(Shard::new(number, &config)?);
+        }
+        Ok(Self {
+            hash: IdHash::new(config.hash_seed),
+            shards,
+            places,
+            boards: (0..BOARDS).map(|place| Board::new(place, config.top_k)).collect(),
+            theta_counts: [u64::MAX; BOARDS],
+            edges: Edges::at(minute_now, config.windows.by_window()),
+            minute_max: Minute(0),
+            last: None,
+            phase: Phase::Idle,
+            restoring: true,
+            config,
+        })
+    }
+
+    /// Counts the rows in `cells`, in order.
+    ///
+    /// About 50 ns a row at 10 M videos; nothing is allocated but space for late views.
+    ///
+    /// # Panics
+    /// On anything but whole rows of owned shards, while a marker is at work, and when a table is
+    /// full: all of them bugs of the caller.
+    pub fn apply(&mut self, cells: &[Cell]) {
+        assert!(matches!(self.phase, Phase::Idle), "bug: rows were applied while a marker is at work");
+        let mut rest = cells;
+        while !rest.is_empty() {
+            let used = self.apply_some(rest);
+            rest = &rest[used..];
+        }
+    }
+
+    /// Counts up to [`SUB_BATCH_ROWS`] rows; returns their cells. Three passes, so that the two
+    /// dependent misses of each row overlap with those of the others.
+    fn apply_some(&mut self, cells: &[Cell]) -> usize {
+        let mut rows = [RowAt::default(); SUB_BATCH_ROWS];
+        let mut row_count = 0;
+        let mut used = 0;
+        while row_count < SUB_BATCH_ROWS && used < cells.len() {
+            let first = &cells[used];
+            assert!(first.tag() == tag::ROW, "bug: cell {used} does not begin a row");
+            let place = self.place_of(shard_of(first.hash(), self.config.shards_total));
+            self.shards[usize::from(place)].ids.prefetch_bucket(first.hash());
+            rows[row_count] = RowAt { cell: used, place, candidate: None };
+            row_count += 1;
+            used += row_cells(first);
+        }
+        assert!(used <= cells.len(), "bug: the last row has {} cells too few", used - cells.len());
+        for row in &mut rows[..row_count] {
+            let shard = &self.shards[usize::from(row.place)];
+            row.candidate = shard.ids.candidate(cells[row.cell].hash());
+            if let Some(slot) = row.candidate {
+                prefetch_at(&shard.lines, slot as usize);
+            }
+        }
+        for row in &rows[..row_count] {
+            self.apply_row(&cells[row.cell..used], row);
+        }
+        used
+    }
+
+    #[inline]
+    fn apply_row(&mut self, cells: &[Cell], row: &RowAt) {
+        let first = &cells[0];
+        let id = IdKey::of_row(cells);
+        let shard = &mut self.shards[usize::from(row.place)];
+        let slot = match row.candidate {
+            Some(slot) if shard.ids.is(slot, id) => slot,
+            _ => shard.ids.intern(first.hash(), id),
+        };
+        let minute = first.minute();
+        self.minute_max = self.minute_max.max(minute);
+        let mut concerned = shard.count(slot, minute, first.class(), &self.edges, &self.theta_counts);
+        while concerned != 0 {
+            let board = concerned.trailing_zeros() as usize;
+            concerned &= concerned - 1;
+            self.boards[board].incremented(&mut self.shards, Member { shard: row.place, slot });
+            self.theta_counts[board] = self.boards[board].theta.count;
+        }
+    }
+
+    /// The place of an owned shard.
+    #[inline]
+    pub(crate) fn place_of(&self, shard: u16) -> u16 {
+        let place = self.places[usize::from(shard)];
+        assert!(place != NOT_OWNED, "bug: shard {shard} is not owned by this core");
+        place
+    }
+
+    /// Mirrors the thresholds into `theta_counts`.
+    pub(crate) fn refresh_thetas(&mut self) {
+        for (count, board) in self.theta_counts.iter_mut().zip(&self.boards) {
+            *count = board.theta.count;
+        }
+    }
+
+    /// Whether the views that wait for the next cut have reached their budget, so that a cut
+    /// should be asked for.
+    #[must_use]
+    pub fn late_full(&self) -> bool {
+        self.late_views() >= self.config.late_views_max
+    }
+
+    /// Whether they have reached twice their budget, so that nothing should be applied before the
+    /// next cut.
+    #[must_use]
+    pub fn late_hard_full(&self) -> bool {
+        self.late_views() >= self.config.late_views_max.saturating_mul(2)
+    }
+
+    /// Views outside the engine's minute or class 0 that wait for the next cut; 8 bytes each.
+    #[must_use]
+    pub fn late_views(&self) -> usize {
+        self.shards.iter().map(|shard| shard.late.len()).sum()
+    }
+
+    /// Whether a shard has room for `new_videos` new videos, the ids of which that are longer than
+    /// [`crate::INLINE_ID_BYTES_MAX`] have `long_id_bytes` bytes in all.
+    #[must_use]
+    pub fn room_for(&self, shard: u16, new_videos: u32, long_id_bytes: usize) -> bool {
+        let ids = &self.shards[usize::from(self.place_of(shard))].ids;
+        ids.slots_free() >= new_videos && ids.arena_free() >= long_id_bytes
+    }
+
+    /// New videos that still fit a shard, as far as slots go.
+    #[must_use]
+    pub fn slots_free(&self, shard: u16) -> u32 {
+        self.shards[usize::from(self.place_of(shard))].ids.slots_free()
+    }
+
+    /// Bytes of long ids that still fit a shard.
+    #[must_use]
+    pub fn id_arena_free(&self, shard: u16) -> usize {
+        self.shards[usize::from(self.place_of(shard))].ids.arena_free()
+    }
+
+    /// Whether the video of this hash and id is known. Its shard must be owned.
+    #[must_use]
+    pub fn contains(&self, hash: u64, id: &str) -> bool {
+        self.find(hash, id).is_some()
+    }
+
+    /// A video's counts now, by period, each with its rank in this core's list of the last epoch;
+    /// `None` for an unknown video or one of another core's shards. Where one core owns all
+    /// shards, that rank is the global one.
+    #[must_use]
+    pub fn lookup(&self, id: &str) -> Option<Vec<PeriodCount>> {
+        if id.is_empty() {
+            return None;
+        }
+        let hash = self.hash.hash(id);
+        if self.places[usize::from(shard_of(hash, self.config.shards_total))] == NOT_OWNED {
+            return None;
+        }
+        let video = self.find(hash, id)?;
+        let line = &self.shards[usize::from(video.shard)].lines[video.slot as usize];
+        let count = |(board, state): (usize, &Board)| PeriodCount {
+            period: PERIODS[board],
+            window: Window::Sliding,
+            view_count: line.counts[board],
+            rank: state.frozen_rank(video),
+        };
+        Some(self.boards.iter().enumerate().map(count).collect())
+    }
+
+    fn find(&self, hash: u64, id: &str) -> Option<Member> {
+        let shard = self.place_of(shard_of(hash, self.config.shards_total));
+        let slot = self.shards[usize::from(shard)].ids.find(hash, IdKey::of(id.as_bytes()))?;
+        Some(Member { shard, slot })
+    }
+
+    /// The hash of video ids.
+    #[must_use]
+    pub fn id_hash(&self) -> IdHash {
+        self.hash
+    }
+
+    /// The shards owned, in the order of the configuration.
+    #[must_use]
+    pub fn owned(&self) -> &[u16] {
+        &self.config.owned
+    }
+
+    /// The engine minute as of the last marker.
+    #[must_use]
+    pub fn minute(&self) -> Minute {
+        self.edges.minute
+    }
+
+    /// The latest event minute counted.
+    #[must_use]
+    pub fn minute_max(&self) -> Minute {
+        self.minute_max
+    }
+
+    /// Videos known.
+    #[must_use]
+    pub fn videos(&self) -> u64 {
+        self.shards.iter().map(|shard| u64::from(shard.ids.len())).sum()
+    }
+
+    /// Boards whose scan is pending.
+    #[must_use]
+    pub fn scans_pending(&self) -> usize {
+        self.boards.iter().filter(|board| board.scan.is_some()).count()
+    }
+}
+
+impl std::fmt::Debug for CoreRanking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CoreRanking")
+            .field("owned", &self.config.owned)
+            .field("edges", &self.edges)
+            .field("videos", &self.videos())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,283 @@
+//! What a marker does on a core: close a cut, move the edges, let minutes fall, freeze the lists.
+//!
+//! A state machine in slices, so that no call runs long; it reads no files: the runs that leave
+//! are asked for and handed in. Invariants: see the crate. While a marker is at work no rows are
+//! applied, so the lists of all boards, frozen in several slices, are of one state; the engine
+//! minute moves only here, after the close has taken the old minute's counts and before the
+//! subtractions.
+//!
+//! ```text
+//! Idle ─ begin_marker ─┬─ same minute, no cut ───────────────────────────┐
+//!                      └─▶ Closing ─ Closed ─┬─ same minute ─────────────┤
+//!                                            └─▶ Asking ─ NeedRuns ─▶ Falling ─ runs_done ─▶ Freezing ─ Top ─▶ Idle
+//! ```
+
+use highwater_memory::prefetch_at;
+use highwater_proto::Epoch;
+
+use crate::board::{Board, Member};
+use crate::cell::Marker;
+use crate::core::CoreRanking;
+use crate::cut::{CoreCut, RunRequest, ShardCut, SlotCount};
+use crate::shard::{Edges, SLIDING, Shard, WINDOWS};
+use crate::time::Minute;
+use crate::top::{CoreBoard, CoreTop};
+
+/// Entries ahead of which subtraction fetches lines.
+const PREFETCH_AHEAD: usize = 16;
+
+/// What [`CoreRanking::step`] came to.
+#[derive(Debug)]
+pub enum MarkerStep {
+    /// A slice is done, call again.
+    Working,
+    /// The cut is closed: for a helper, which must include it when it gathers leaving runs.
+    Closed(CoreCut),
+    /// The minute has advanced: answer with [`CoreRanking::subtract`] and
+    /// [`CoreRanking::runs_done`]. The list may be empty.
+    NeedRuns(Vec<RunRequest>),
+    /// [`CoreRanking::runs_done`] has not been called yet; nothing was done.
+    Waiting,
+    /// The marker is done: the core's lists of its epoch.
+    Top(CoreTop),
+}
+
+/// Where the marker at work is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// None is at work.
+    Idle,
+    /// The cut is being closed.
+    Closing(Closing),
+    /// The runs that leave are to be asked for; the minute was `from` before.
+    Asking { from: Minute },
+    /// The runs that leave are being subtracted.
+    Falling,
+    /// Lists are being frozen: these are done, and the next one waits for its scan or not.
+    Freezing { done: Vec<CoreBoard>, scanning: bool },
+}
+
+/// A close under way: the shards before `shards.len()` are done, but for the last.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    marker: Marker,
+    shards: Vec<ShardCut>,
+    /// Where the last shard's dirty bits go on.
+    word: usize,
+}
+
+impl CoreRanking {
+    /// Begins a marker; [`Self::step`] does its work.
+    ///
+    /// # Panics
+    /// While another is at work, before [`Self::finish_restore`], or when epoch or time go back:
+    /// bugs of the caller.
+    pub fn begin_marker(&mut self, marker: &Marker) {
+        assert!(!self.restoring, "bug: a marker came before the restore was finished");
+        assert!(matches!(self.phase, Phase::Idle), "bug: two markers at work at once");
+        if let Some((epoch, time_ms)) = self.last {
+            assert!(marker.epoch > epoch, "bug: epoch {:?} came after {epoch:?}", marker.epoch);
+            assert!(marker.time_ms >= time_ms, "bug: engine time {} came after {time_ms}", marker.time_ms);
+        }
+        let minute = Minute::of_ms(marker.time_ms);
+        assert!(minute >= self.edges.minute, "bug: minute {minute:?} came after {:?}", self.edges.minute);
+        self.last = Some((marker.epoch, marker.time_ms));
+        self.phase = if marker.cut || minute > self.edges.minute {
+            Phase::Closing(Closing { marker: *marker, shards: Vec::new(), word: 0 })
+        } else {
+            freezing()
+        };
+    }
+
+    /// Does the next slice of the marker at work, about `budget` entries of it.
+    ///
+    /// # Panics
+    /// When no marker is at work.
+    pub fn step(&mut self, budget: usize) -> MarkerStep {
+        let budget = budget.max(1);
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => panic!("bug: a step was asked for without a marker"),
+            Phase::Closing(mut closing) => {
+                if !self.close_slice(&mut closing, budget) {
+                    self.phase = Phase::Closing(closing);
+                    return MarkerStep::Working;
+                }
+                let Closing { marker, shards, .. } = closing;
+                let from = self.edges.minute;
+                let minute = Minute::of_ms(marker.time_ms);
+                self.edges = Edges::at(minute, self.config.windows.by_window());
+                self.phase = if minute > from { Phase::Asking { from } } else { freezing() };
+                MarkerStep::Closed(CoreCut { epoch: marker.epoch, time_ms: marker.time_ms, minute: from, shards })
+            }
+            Phase::Asking { from } => {
+                self.phase = Phase::Falling;
+                MarkerStep::NeedRuns(self.leaving(from))
+            }
+            Phase::Falling => {
+                self.phase = Phase::Falling;
+                MarkerStep::Waiting
+            }
+            Phase::Freezing { done, scanning } => self.freeze_slice(done, scanning, budget),
+        }
+    }
+
+    /// Closes a cut at once, outside markers: while restoring, when the late views have reached
+    /// their budget, and at a shutdown. The engine minute stays.
+    ///
+    /// # Panics
+    /// While a marker is at work.
+    #[must_use]
+    pub fn cut_now(&mut self, epoch: Epoch, time_ms: u64) -> CoreCut {
+        assert!(matches!(self.phase, Phase::Idle), "bug: a cut was asked for while a marker is at work");
+        let marker = Marker { epoch, time_ms, cut: true, log_generation: 0, log_position: 0, oldest_arrival_ms: 0 };
+        let mut closing = Closing { marker, shards: Vec::new(), word: 0 };
+        while !self.close_slice(&mut closing, usize::MAX) {}
+        CoreCut { epoch, time_ms, minute: self.edges.minute, shards: closing.shards }
+    }
+
+    /// Subtracts a piece of a leaving run, in any order and number of pieces, up to `runs_done`.
+    ///
+    /// # Panics
+    /// Unless runs were asked for; when a count would fall below zero or a slot is unknown: then
+    /// the runs are not those that were counted, and going on would publish wrong counts.
+    pub fn subtract(&mut self, window: usize, shard: u16, entries: &[SlotCount]) {
+        assert!(matches!(self.phase, Phase::Falling), "bug: runs were subtracted that no marker asked for");
+        assert!(window < WINDOWS, "bug: window {window} does not exist");
+        let place = self.place_of(shard);
+        let board = SLIDING + window;
+        for (index, &SlotCount { slot, count }) in entries.iter().enumerate() {
+            let state = &mut self.shards[usize::from(place)];
+            if let Some(ahead) = entries.get(index + PREFETCH_AHEAD) {
+                prefetch_at(&state.lines, ahead.slot as usize);
+            }
+            assert!(slot < state.ids.len(), "bug: a run of shard {shard} holds slot {slot}, beyond its last");
+            let line = &mut state.lines[slot as usize];
+            let before = line.counts[board];
+            let Some(after) = before.checked_sub(u64::from(count)) else {
+                panic!(
+                    "bug: window {window} of slot {slot} of shard {shard} holds {before} views, and {count} are to leave"
+                );
+            };
+            line.counts[board] = after;
+            if line.members >> board & 1 == 1 {
+                self.boards[board].decremented(&self.shards, Member { shard: place, slot }, before);
+            }
+        }
+    }
+
+    /// Says that all runs asked for have been subtracted.
+    ///
+    /// # Panics
+    /// Unless runs were asked for.
+    pub fn runs_done(&mut self) {
+        assert!(matches!(self.phase, Phase::Falling), "bug: runs are done that no marker asked for");
+        for board in &mut self.boards {
+            board.settle(&mut self.shards);
+        }
+        self.refresh_thetas();
+        self.phase = freezing();
+    }
+
+    /// Goes on with pending scans, about `budget` slots; for idle times. Returns whether any are
+    /// left.
+    pub fn scan_step(&mut self, budget: usize) -> bool {
+        let mut left = budget.max(1);
+        for board in &mut self.boards {
+            left = left.saturating_sub(board.scan_slice(&mut self.shards, left));
+        }
+        if !self.restoring {
+            self.refresh_thetas();
+        }
+        self.scans_pending() > 0
+    }
+
+    /// The minutes that left each window when the engine minute moved from `from`.
+    fn leaving(&self, from: Minute) -> Vec<RunRequest> {
+        let before = Edges::at(from, self.config.windows.by_window());
+        let minutes = |window: usize| before.starts[window]..self.edges.starts[window];
+        let requests = (0..WINDOWS).map(|window| RunRequest { window, minutes: minutes(window) });
+        requests.filter(|request| !request.minutes.is_empty()).collect()
+    }
+
+    /// Takes the next slice of the cut; returns whether it is whole.
+    fn close_slice(&mut self, closing: &mut Closing, budget: usize) -> bool {
+        let mut left = budget;
+        loop {
+            let begun = closing.shards.len();
+            if let Some(piece) = closing.shards.last_mut() {
+                let shard = &mut self.shards[begun - 1];
+                if !take_ids(shard, piece, &mut left) || !take_dirty(shard, piece, &mut closing.word, &mut left) {
+                    return false;
+                }
+                piece.late = std::mem::take(&mut shard.late);
+            }
+            let Some(next) = self.shards.get(begun) else { return true };
+            closing.word = 0;
+            closing.shards.push(ShardCut {
+                shard: next.number,
+                minute: self.edges.minute,
+                first_slot: next.slots_cut,
+                id_lens: Vec::with_capacity((next.ids.len() - next.slots_cut) as usize),
+                id_bytes: Vec::new(),
+                current: Vec::with_capacity(next.dirty_count),
+                late: Vec::new(),
+            });
+        }
+    }
+
+    /// Freezes the next list; or, where it is blocked, goes on with its scan. Within a marker
+    /// only the end of the scan can unblock it, so that is asked once.
+    fn freeze_slice(&mut self, mut done: Vec<CoreBoard>, scanning: bool, budget: usize) -> MarkerStep {
+        let board: &mut Board = &mut self.boards[done.len()];
+        let blocked = if scanning { board.scan.is_some() } else { board.blocked(&self.shards) };
+        if blocked {
+            board.scan_slice(&mut self.shards, budget);
+            self.refresh_thetas();
+            self.phase = Phase::Freezing { done, scanning: true };
+            return MarkerStep::Working;
+        }
+        done.push(board.freeze(&self.shards));
+        if done.len() < self.boards.len() {
+            self.phase = Phase::Freezing { done, scanning: false };
+            return MarkerStep::Working;
+        }
+        let (epoch, time_ms) = self.last.expect("a marker at work has an epoch");
+        MarkerStep::Top(CoreTop { epoch, time_ms, minute_max: self.minute_max, boards: done })
+    }
+}
+
+/// The phase that ends every marker, at its first board.
+fn freezing() -> Phase {
+    Phase::Freezing { done: Vec::new(), scanning: false }
+}
+
+/// Takes ids that are in no cut yet; returns whether all are taken.
+fn take_ids(shard: &mut Shard, piece: &mut ShardCut, left: &mut usize) -> bool {
+    while *left > 0 && shard.slots_cut < shard.ids.len() {
+        let id = shard.ids.id(shard.slots_cut);
+        piece.id_lens.push(id.len() as u8); // at most 255, see `push_row`
+        piece.id_bytes.extend_from_slice(id);
+        shard.slots_cut += 1;
+        *left -= 1;
+    }
+    shard.slots_cut == shard.ids.len()
+}
+
+/// Takes the minute's counts in slot order from `word` of the dirty bits on; returns whether all
+/// are taken.
+fn take_dirty(shard: &mut Shard, piece: &mut ShardCut, word: &mut usize, left: &mut usize) -> bool {
+    let words = shard.ids.len().div_ceil(64) as usize;
+    while *left > 0 && *word < words {
+        let mut bits = std::mem::take(&mut shard.dirty[*word]);
+        shard.dirty_count -= bits.count_ones() as usize;
+        *left = left.saturating_sub(1 + bits.count_ones() as usize);
+        while bits != 0 {
+            let slot = *word as u32 * 64 + bits.trailing_zeros();
+            bits &= bits - 1;
+            let count = std::mem::take(&mut shard.lines[slot as usize].minute_count);
+            piece.current.push(SlotCount { slot, count });
+        }
+        *word += 1;
+    }
+    *word == words
+}

@@ -1,0 +1,129 @@
+//! Each core's frozen lists of one epoch, and their merge into the snapshot that is published.
+//!
+//! Cores own whole shards, so a video is in the lists of one core only and no counts are added
+//! here. Invariant: a global top K consists of rows of the cores' own top Ks, so merging lists
+//! that are exact up to K is exact up to K; order is count descending, then id ascending by
+//! bytes, which is total, so equal state gives equal snapshots.
+
+use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, Snapshot, Window};
+
+use crate::config::WindowLengths;
+use crate::time::Minute;
+
+/// One core's lists at the end of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreTop {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its engine time, in ms UTC.
+    pub time_ms: u64,
+    /// The latest event minute that the core has counted.
+    pub minute_max: Minute,
+    /// The lists, in the same order on every core.
+    pub boards: Vec<CoreBoard>,
+}
+
+/// One core's list of one period and window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreBoard {
+    /// The period.
+    pub period: Period,
+    /// The kind of window.
+    pub window: Window,
+    /// The core's top K, best first: id and count, counts at least 1.
+    pub rows: Vec<(Box<str>, u64)>,
+}
+
+/// The snapshot of one epoch from the lists of all cores.
+///
+/// A sliding board starts at the minute of engine time less the window's length; every board ends
+/// with the later of that minute and the latest minute counted by any core.
+///
+/// # Panics
+/// When `cores` is empty or the lists are not of one epoch and shape: merging parts of different
+/// cuts is a bug.
+#[must_use]
+pub fn merge(instance: InstanceId, cores: &[CoreTop], k: usize, windows: &WindowLengths) -> Snapshot {
+    let first = cores.first().expect("a merge needs the lists of at least one core");
+    for core in cores {
+        assert!(
+            core.epoch == first.epoch && core.time_ms == first.time_ms && core.boards.len() == first.boards.len(),
+            "lists of epochs {:?} and {:?} were merged",
+            first.epoch,
+            core.epoch
+        );
+    }
+    let minute = Minute::of_ms(first.time_ms);
+    let minute_max = cores.iter().map(|core| core.minute_max).fold(minute, Minute::max);
+    let boards = (0..first.boards.len()).map(|index| {
+        let CoreBoard { period, window, .. } = first.boards[index];
+        Board {
+            period,
+            window,
+            start_ms: window_minutes(period, windows).map(|minutes| minute.minus(minutes).start_ms()),
+            end_ms: minute_max.end_ms(),
+            rows: merge_rows(cores, index, k),
+        }
+    });
+    Snapshot { instance, epoch: first.epoch, as_of_ms: first.time_ms, boards: boards.collect() }
+}
+
+/// The length of a period's sliding window; none for all time.
+fn window_minutes(period: Period, windows: &WindowLengths) -> Option<u32> {
+    match period {
+        Period::Hour => Some(windows.hour),
+        Period::Day => Some(windows.day),
+        Period::Month => Some(windows.month),
+        Period::AllTime => None,
+    }
+}
+
+/// The first `k` rows over all cores.
+fn merge_rows(cores: &[CoreTop], index: usize, k: usize) -> Vec<BoardRow> {
+    let expected = (cores[0].boards[index].period, cores[0].boards[index].window);
+    let mut rows: Vec<&(Box<str>, u64)> = Vec::new();
+    for core in cores {
+        let board = &core.boards[index];
+        assert!((board.period, board.window) == expected, "cores list their boards in different orders");
+        rows.extend(&board.rows);
+    }
+    rows.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_bytes().cmp(b.0.as_bytes())));
+    rows.truncate(k);
+    rows.into_iter().map(|(id, count)| BoardRow { video_id: id.clone(), view_count: *count }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn core(rows: &[(&str, u64)], minute_max: u32) -> CoreTop {
+        let rows: Vec<(Box<str>, u64)> = rows.iter().map(|&(id, count)| (id.into(), count)).collect();
+        let board = |period| CoreBoard { period, window: Window::Sliding, rows: rows.clone() };
+        CoreTop {
+            epoch: Epoch(5),
+            time_ms: 100 * 60_000 + 30_000,
+            minute_max: Minute(minute_max),
+            boards: vec![board(Period::AllTime), board(Period::Hour)],
+        }
+    }
+
+    #[test]
+    fn rows_merge_in_total_order_and_bounds_follow_time() {
+        let cores = [core(&[("b", 9), ("a", 1)], 90), core(&[("c", 9), ("aa", 1)], 101)];
+        let snapshot = merge(InstanceId(1), &cores, 3, &WindowLengths::default());
+        assert_eq!((snapshot.epoch, snapshot.as_of_ms), (Epoch(5), 6_030_000));
+        let hour = snapshot.board(Period::Hour, Window::Sliding).unwrap();
+        assert_eq!((hour.start_ms, hour.end_ms), (Some(40 * 60_000), 102 * 60_000));
+        let rows: Vec<_> = hour.rows.iter().map(|row| (&*row.video_id, row.view_count)).collect();
+        assert_eq!(rows, [("b", 9), ("c", 9), ("a", 1)]);
+        assert_eq!(snapshot.board(Period::AllTime, Window::Sliding).unwrap().start_ms, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "were merged")]
+    fn lists_of_two_epochs_never_merge() {
+        let mut cores = [core(&[], 0), core(&[], 0)];
+        cores[1].epoch = Epoch(6);
+        let _ = merge(InstanceId(1), &cores, 3, &WindowLengths::default());
+    }
+}

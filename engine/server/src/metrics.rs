@@ -1,0 +1,164 @@
+//! The Prometheus text of an engine: made anew for each scrape from what the core last published.
+//!
+//! Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of
+//! counted, duplicate and refused views.
+
+use crate::snapshots::CoreStatus;
+use highwater_proto::{BatchRefusal, CloseReason, Period, Snapshot, ViewRefusal, Window};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+/// What does not change while the engine runs.
+#[derive(Debug, Clone)]
+pub struct MetricsText {
+    /// `--memory`, in bytes.
+    pub memory_bytes: u64,
+    /// Connections allowed at once.
+    pub connections_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Board {
+    period: &'static str,
+}
+
+/// A registry that is filled once and encoded once.
+struct Page {
+    registry: Registry,
+}
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        self.registry.register(name, help, counter);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        self.registry.register(name, help, gauge);
+    }
+
+    fn by_reason(&mut self, name: &str, help: &str, values: impl Iterator<Item = (&'static str, u64)>) {
+        let family = Family::<Reason, Counter>::default();
+        for (reason, value) in values {
+            family.get_or_create(&Reason { reason }).inc_by(value);
+        }
+        self.registry.register(name, help, family);
+    }
+}
+
+impl MetricsText {
+    /// The whole page.
+    pub fn render(&self, status: &CoreStatus, snapshot: Option<&Snapshot>, age: Duration) -> String {
+        let mut page = Page { registry: Registry::with_prefix("highwater") };
+        views(&mut page, status);
+        work(&mut page, status);
+        network(&mut page, status);
+        page.gauge("memory_limit_bytes", "What --memory allows", self.memory_bytes);
+        page.gauge("connections_max", "Connections allowed at once", self.connections_max);
+        if let Some(bytes) = resident_bytes() {
+            page.gauge("resident_bytes", "Resident memory of the process", bytes);
+        }
+        page.gauge("snapshot_age_ms", "Since the latest snapshot was published", age.as_millis() as u64);
+        if let Some(snapshot) = snapshot {
+            boards(&mut page, snapshot);
+        }
+        let mut text = String::new();
+        encode(&mut text, &page.registry).expect("a string takes all that is written to it");
+        text
+    }
+}
+
+fn views(page: &mut Page, status: &CoreStatus) {
+    let stats = &status.stats;
+    page.counter("views_received", "Views of all answered batches", stats.views_received);
+    page.counter("views_counted", "Views counted", stats.views_counted);
+    page.counter("views_duplicate", "Views of retried batches that had been counted before", stats.views_duplicate);
+    page.counter("views_late", "Views counted after the finality of their hour", stats.views_late);
+    let single = ViewRefusal::ALL.iter().map(|reason| reason.as_str()).zip(stats.views_refused);
+    let whole = BatchRefusal::ALL.iter().map(|reason| reason.as_str()).zip(stats.views_refused_with_batch);
+    page.by_reason("views_refused", "Views refused, alone or with their batch", single.chain(whole));
+    page.counter("batches_counted", "Batches counted", stats.batches_counted);
+    page.counter("batches_duplicate", "Batches answered as duplicates", stats.batches_duplicate);
+    let refused = BatchRefusal::ALL.iter().map(|reason| reason.as_str()).zip(stats.batches_refused);
+    page.by_reason("batches_refused", "Batches refused as a whole", refused);
+}
+
+fn work(page: &mut Page, status: &CoreStatus) {
+    let stats = &status.stats;
+    page.gauge("videos", "Distinct videos known", stats.videos);
+    page.gauge("videos_max", "Distinct videos that fit", stats.videos_max);
+    page.gauge("producers", "Producers known", stats.producers);
+    page.gauge("lane_cells_waiting", "Cells waiting in lanes", stats.lane_cells_waiting);
+    page.counter("intake_waits", "Times that intake waited for room in the log or a lane", stats.intake_waits);
+    page.counter("log_bytes", "Bytes of batches appended to the log", stats.log_bytes);
+    page.counter("cuts", "Cut files closed", stats.cuts);
+    page.counter("markers", "Markers issued", stats.markers);
+    page.gauge("loop_turn_us_max", "Longest turn of a core's loop in the last second", status.loop_turn_us_max);
+    page.gauge("core_busy_permille", "Share of the last second that the core did not sleep", status.busy_permille);
+}
+
+fn network(page: &mut Page, status: &CoreStatus) {
+    let (stats, quic) = (&status.stats, &status.quic);
+    page.gauge("connections", "Connections now", status.connections);
+    page.counter("connections_opened", "Connections opened", quic.connections_opened);
+    page.counter("connections_refused", "Connections refused over the limit", quic.connections_refused);
+    page.counter("datagrams_received", "Datagrams received", quic.datagrams_received);
+    page.counter("quic_bytes_received", "Bytes received", quic.bytes_received);
+    page.counter("quic_bytes_sent", "Bytes sent", quic.bytes_sent);
+    page.counter("welcomes", "Hellos answered with a welcome", stats.welcomes);
+    page.counter("redirects", "Hellos answered with a redirect", stats.redirects);
+    let closed = CloseReason::ALL.iter().map(|reason| reason.as_str()).zip(stats.sessions_closed);
+    page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
+}
+
+fn boards(page: &mut Page, snapshot: &Snapshot) {
+    page.gauge("epoch", "Epoch of the latest snapshot", snapshot.epoch.0);
+    page.gauge("snapshot_as_of_ms", "Engine time of the latest snapshot", snapshot.as_of_ms);
+    let rows = Family::<Board, Gauge>::default();
+    for period in Period::ALL {
+        if let Some(board) = snapshot.board(period, Window::Sliding) {
+            rows.get_or_create(&Board { period: period.as_str() }).set(board.rows.len() as i64);
+        }
+    }
+    page.registry.register("board_rows", "Rows of each period's list", rows);
+}
+
+/// Resident memory of this process, from the kernel's page count.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_reason_and_units_in_its_names() {
+        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64 };
+        let mut status = CoreStatus::default();
+        status.stats.views_counted = 7;
+        status.stats.views_refused[0] = 3;
+        let page = text.render(&status, None, Duration::from_millis(12));
+        assert!(page.contains("highwater_views_counted_total 7"), "{page}");
+        assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 3"), "{page}");
+        assert!(page.contains("highwater_snapshot_age_ms 12"), "{page}");
+        for reason in BatchRefusal::ALL {
+            assert!(page.contains(&format!("batches_refused_total{{reason=\"{}\"}}", reason.as_str())), "{page}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How `--memory` is divided: every large consumer gets a share, and the shares never add up to more.
+//!
+//! | share | for |
+//! |---|---|
+//! | 5/8 | video tables: ids, index, counter lines, arena of long ids |
+//! | 1/8 | receive windows and held batches of connections |
+//! | 1/16 | views outside the current minute, frozen cuts included |
+//! | rest | log buffers, lanes, producer table, snapshots, program |
+
+use highwater_pipeline::limits::CUTS_UNWRITTEN_MAX;
+use highwater_ranking::{RankingConfig, WindowLengths};
+
+/// The least memory that an engine starts with.
+pub const MEMORY_BYTES_MIN: u64 = 512 << 20;
+
+/// What one connection may hold: its receive window and one batch per stream.
+pub const CONNECTION_BYTES: u64 = 2 << 20;
+
+/// Why no plan could be made.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// Below the least.
+    #[error("--memory is {memory_bytes} bytes, the engine needs at least {MEMORY_BYTES_MIN} (512MiB); give it more")]
+    TooLittle {
+        /// What was given.
+        memory_bytes: u64,
+    },
+}
+
+/// The division of the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Videos that one shard can hold.
+    pub videos_per_shard_max: u32,
+    /// Bytes of long ids that one shard can hold.
+    pub id_arena_bytes_per_shard: usize,
+    /// Late views before an early cut.
+    pub late_views_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+impl MemoryPlan {
+    /// Divides `memory_bytes` between `shards` shards and the rest.
+    ///
+    /// # Errors
+    /// [`PlanError::TooLittle`] below [`MEMORY_BYTES_MIN`].
+    pub fn new(memory_bytes: u64, shards: u16) -> Result<Self, PlanError> {
+        if memory_bytes < MEMORY_BYTES_MIN {
+            return Err(PlanError::TooLittle { memory_bytes });
+        }
+        let table_bytes = memory_bytes / 8 * 5 / u64::from(shards);
+        let arena_bytes = table_bytes / 16;
+        // What a million videos take, scaled; huge pages round each table up by at most 2 MiB, four tables a shard.
+        let rounding_bytes = 8 << 20;
+        let million_bytes = RankingConfig::shard_bytes(1 << 20, 0);
+        let per_shard = table_bytes.saturating_sub(arena_bytes + rounding_bytes.min(table_bytes / 4));
+        let videos = (u128::from(per_shard) << 20) / u128::from(million_bytes);
+        // A cut's late views lie in memory once being filled (twice over the limit at worst) and once for each unwritten.
+        let late_copies = 2 + 1 + CUTS_UNWRITTEN_MAX as u64;
+        Ok(Self {
+            videos_per_shard_max: u32::try_from(videos).unwrap_or(u32::MAX).min(highwater_ranking::SLOTS_MAX),
+            id_arena_bytes_per_shard: arena_bytes as usize,
+            late_views_max: (memory_bytes / 16 / 8 / late_copies) as usize,
+            connections_max: (memory_bytes / 8 / CONNECTION_BYTES) as usize,
+        })
+    }
+
+    /// The ranking of one core that owns all `shards` shards.
+    pub fn ranking(&self, shards: u16, hash_seed: u64) -> RankingConfig {
+        RankingConfig {
+            shards_total: shards,
+            owned: (0..shards).collect(),
+            hash_seed,
+            videos_per_shard_max: self.videos_per_shard_max,
+            id_arena_bytes_per_shard: self.id_arena_bytes_per_shard,
+            late_views_max: self.late_views_max,
+            top_k: highwater_proto::limits::TOP_K_MAX,
+            windows: WindowLengths::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_stay_within_the_memory() {
+        for (memory_bytes, shards) in [(MEMORY_BYTES_MIN, 1), (MEMORY_BYTES_MIN, 256), (4 << 30, 16), (512 << 30, 64)] {
+            let plan = MemoryPlan::new(memory_bytes, shards).unwrap();
+            let tables = RankingConfig::shard_bytes(plan.videos_per_shard_max, plan.id_arena_bytes_per_shard);
+            let tables = tables * u64::from(shards);
+            let connections = plan.connections_max as u64 * CONNECTION_BYTES;
+            let late = plan.late_views_max as u64 * 8 * (3 + CUTS_UNWRITTEN_MAX as u64);
+            assert!(tables + connections + late <= memory_bytes / 16 * 13, "{memory_bytes} {shards}");
+            assert!(plan.videos_per_shard_max >= 1000, "{memory_bytes} {shards}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn too_little_memory_is_refused_with_the_figures() {
+        let error = MemoryPlan::new(1 << 20, 16).unwrap_err().to_string();
+        assert!(error.contains("1048576") && error.contains("512MiB"), "{error}");
+    }
+}

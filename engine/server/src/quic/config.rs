@@ -1,0 +1,191 @@
+//! The limits of a driver, and the `quinn_proto` configuration that follows from them.
+//!
+//! Not a place for addresses or keys. Invariant: what one connection can make the engine hold is bounded by
+//! [`QuicLimits::connection_bytes_max`], and all of them by `connections_max` times that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, InvalidCid, ServerConfig, TransportConfig, VarInt,
+};
+use rand::Rng;
+
+use super::QuicError;
+
+/// Length of the connection ids that this engine gives out.
+const CONNECTION_ID_BYTES: usize = 8;
+/// Where the core's number stands in a connection id, so that a steering program can find it there.
+const CONNECTION_ID_CORE_INDEX: usize = 1;
+/// Largest datagram that is accepted: the receive buffers hold any, so a peer may use whatever its path carries.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// What a driver holds and does at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuicLimits {
+    /// Connections at a time; more are refused (`CONNECTION_REFUSED`).
+    pub connections_max: usize,
+    /// Bidirectional streams at a time on one connection; the peer waits for room.
+    pub streams_per_connection_max: u32,
+    /// Bytes of one stream that the peer may send ahead of what was read.
+    pub stream_receive_window_bytes: u64,
+    /// The same for all streams of a connection; larger than one stream's, so that one paused stream stops no other.
+    pub receive_window_bytes: u64,
+    /// Bytes written but not yet acknowledged by the peer, per connection.
+    pub send_window_bytes: u64,
+    /// Bytes written to one stream that do not fit the send window yet; beyond it the connection is closed as overloaded.
+    pub unsent_bytes_max: usize,
+    /// Bytes of one stream handed to the application in one turn, so that no stream holds up the others.
+    pub read_bytes_per_turn: usize,
+    /// A connection is lost when nothing was heard of the peer for so long.
+    pub idle_timeout: Duration,
+    /// What is asked of the kernel for each of the socket's two buffers; it may give less.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for QuicLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 256,
+            streams_per_connection_max: 4,
+            stream_receive_window_bytes: MIB,
+            receive_window_bytes: MIB + 512 * KIB,
+            send_window_bytes: 512 * KIB,
+            unsent_bytes_max: 2 * MIB as usize,
+            read_bytes_per_turn: 256 * KIB as usize,
+            idle_timeout: Duration::from_secs(30),
+            socket_buffer_bytes: 8 * MIB as usize,
+        }
+    }
+}
+
+impl QuicLimits {
+    /// The default limits with as many connections as `memory_bytes` carries in the worst case, at least 4, at most 4096.
+    #[must_use]
+    pub fn within(memory_bytes: u64) -> Self {
+        let limits = Self::default();
+        let connections = memory_bytes / limits.connection_bytes_max();
+        Self { connections_max: connections.clamp(4, 4096) as usize, ..limits }
+    }
+
+    /// The most that one connection can make the driver hold: its receive window, its send window, and what waits to be
+    /// sent (streams share the allowance in practice; the bound counts the largest writer).
+    #[must_use]
+    pub fn connection_bytes_max(&self) -> u64 {
+        self.receive_window_bytes + self.send_window_bytes + self.unsent_bytes_max as u64
+    }
+
+    fn check(&self) -> Result<(), QuicError> {
+        let refuse = |name, value, allowed| Err(QuicError::Limit { name, value, allowed });
+        if self.connections_max == 0 || self.connections_max > 1 << 20 {
+            return refuse("connections_max", self.connections_max as u64, "1 to 1048576");
+        }
+        if !(1..=1024).contains(&self.streams_per_connection_max) {
+            return refuse("streams_per_connection_max", self.streams_per_connection_max.into(), "1 to 1024");
+        }
+        if !(16 * KIB..=1 << 32).contains(&self.stream_receive_window_bytes) {
+            return refuse("stream_receive_window_bytes", self.stream_receive_window_bytes, "16 KiB to 4 GiB");
+        }
+        if !(self.stream_receive_window_bytes..=1 << 32).contains(&self.receive_window_bytes) {
+            return refuse("receive_window_bytes", self.receive_window_bytes, "one stream's window to 4 GiB");
+        }
+        if self.send_window_bytes < 16 * KIB {
+            return refuse("send_window_bytes", self.send_window_bytes, "at least 16 KiB");
+        }
+        if self.read_bytes_per_turn < 4 * KIB as usize {
+            return refuse("read_bytes_per_turn", self.read_bytes_per_turn as u64, "at least 4 KiB");
+        }
+        Ok(())
+    }
+}
+
+/// Connection ids of `CONNECTION_ID_BYTES` random bytes but for the core's number at `CONNECTION_ID_CORE_INDEX`.
+struct CoreConnectionIds {
+    core: u8,
+}
+
+impl ConnectionIdGenerator for CoreConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut bytes = [0; CONNECTION_ID_BYTES];
+        rand::rng().fill_bytes(&mut bytes);
+        bytes[CONNECTION_ID_CORE_INDEX] = self.core;
+        ConnectionId::new(&bytes)
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        if id.len() == CONNECTION_ID_BYTES && id[CONNECTION_ID_CORE_INDEX] == self.core {
+            Ok(())
+        } else {
+            Err(InvalidCid)
+        }
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// The endpoint's configuration. The same `reset_key` over restarts lets a new process tell the old one's peers at once
+/// that their connections are gone, instead of leaving them to their idle timeout.
+pub(super) fn endpoint_config(core: u8, reset_key: &[u8; 32]) -> Result<EndpointConfig, QuicError> {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(CoreConnectionIds { core }));
+    config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).map_err(|_| QuicError::Limit {
+        name: "udp_payload_bytes_max",
+        value: UDP_PAYLOAD_BYTES_MAX.into(),
+        allowed: "1200 to 65527",
+    })?;
+    Ok(config)
+}
+
+/// The configuration of each accepted connection: bidirectional streams only, no datagrams, no early data.
+pub(super) fn server_config(
+    tls: Arc<rustls::ServerConfig>,
+    limits: &QuicLimits,
+) -> Result<Arc<ServerConfig>, QuicError> {
+    limits.check()?;
+    let window = |name, value: u64| {
+        VarInt::from_u64(value).map_err(|_| QuicError::Limit { name, value, allowed: "less than 2^62" })
+    };
+    let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).map_err(|_| QuicError::Limit {
+        name: "idle_timeout",
+        value: limits.idle_timeout.as_secs(),
+        allowed: "less than 2^62 ms",
+    })?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(window("stream_receive_window_bytes", limits.stream_receive_window_bytes)?)
+        .receive_window(window("receive_window_bytes", limits.receive_window_bytes)?)
+        .send_window(limits.send_window_bytes)
+        .max_idle_timeout(Some(idle_timeout));
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport));
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_ids_carry_the_core_and_differ() {
+        let mut ids = CoreConnectionIds { core: 5 };
+        let (first, second) = (ids.generate_cid(), ids.generate_cid());
+        assert_ne!(first, second);
+        assert_eq!(first[CONNECTION_ID_CORE_INDEX], 5);
+        assert!(ids.validate(&first).is_ok());
+        assert!(CoreConnectionIds { core: 6 }.validate(&first).is_err());
+    }
+}

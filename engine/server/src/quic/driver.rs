@@ -1,0 +1,504 @@
+//! The driver: receives, routes, tells the application, keeps deadlines, sends.
+//!
+//! It decides nothing about what the bytes mean. Invariants: a connection with events is in `service_queue`, one that may
+//! have packets is in `transmit_queue`, one with a timer is in `deadlines`; so nothing waits for a packet of somebody else
+//! to be noticed. A blocked socket keeps one transmit and stops all sending until it is out.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
+use quinn_udp::RecvMeta;
+
+use super::link::{Link, LinkWrite, Phase};
+use super::socket::{Port, Sent, ecn_of};
+use super::stats::{QuicStats, Turn, WriteOutcome};
+use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config, drops};
+use crate::tls::ServerTls;
+
+/// Receive calls in one turn.
+const RECEIVE_CALLS_MAX: usize = 4;
+/// No further receive call in a turn that has taken this much: at some 900 MB/s it is a quarter of a millisecond.
+const RECEIVE_BYTES_PER_TURN: usize = 256 * 1024;
+/// Transmits of one connection before the next one's turn.
+const TRANSMITS_PER_ROUND: usize = 8;
+/// Longest reason phrase of a close; it must fit into one packet.
+const CLOSE_REASON_BYTES_MAX: usize = 512;
+/// Of every so many connections allowed one may be in its handshake before newcomers must prove their address.
+const HANDSHAKES_DIVISOR: usize = 4;
+
+/// The QUIC endpoint of one core.
+pub struct QuicDriver {
+    port: Port,
+    endpoint: Endpoint,
+    limits: QuicLimits,
+    /// By the endpoint's handle, which is reused; the generation in the key is not.
+    links: Vec<Option<Box<Link>>>,
+    generation: u32,
+    deadlines: BTreeSet<(Instant, u32)>,
+    service_queue: VecDeque<u32>,
+    transmit_queue: VecDeque<u32>,
+    /// Connections not lost, of which `handshaking` are not open yet.
+    live: usize,
+    handshaking: usize,
+    closing: bool,
+    response: Vec<u8>,
+    now: Instant,
+    stats: QuicStats,
+}
+
+impl QuicDriver {
+    /// Binds `address` (port 0: any free one) for the core `core`, whose number goes into every connection id.
+    ///
+    /// # Errors
+    /// [`QuicError`]: the address is taken, a limit is out of range, or the TLS configuration does not fit QUIC.
+    pub fn bind(address: SocketAddr, tls: &ServerTls, core: u8, limits: QuicLimits) -> Result<Self, QuicError> {
+        let server = config::server_config(tls.config.clone(), &limits)?;
+        let endpoint_config = Arc::new(config::endpoint_config(core, &tls.reset_key)?);
+        let port = Port::bind(address, limits.socket_buffer_bytes)?;
+        let endpoint = Endpoint::new(endpoint_config, Some(server), port.may_search_mtu(), None);
+        Ok(Self {
+            port,
+            endpoint,
+            limits,
+            links: Vec::new(),
+            generation: 0,
+            deadlines: BTreeSet::new(),
+            service_queue: VecDeque::new(),
+            transmit_queue: VecDeque::new(),
+            live: 0,
+            handshaking: 0,
+            closing: false,
+            response: Vec::new(),
+            now: Instant::now(),
+            stats: QuicStats::default(),
+        })
+    }
+
+    /// The address bound, with the port that was taken for port 0.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.port.local_addr()
+    }
+
+    /// The socket, to wait for: readable always, writable while [`QuicDriver::wants_write`].
+    #[must_use]
+    pub fn udp_fd(&self) -> BorrowedFd<'_> {
+        self.port.as_fd()
+    }
+
+    /// Whether a transmit waits for room in the socket's buffer.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.port.is_blocked()
+    }
+
+    /// When the next turn is due even if nothing arrives; may be early, never late. Work left over makes it now.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Instant> {
+        let sending = !self.transmit_queue.is_empty() && !self.port.is_blocked();
+        if sending || !self.service_queue.is_empty() {
+            return Some(self.now);
+        }
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Connections in their handshake or open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.live
+    }
+
+    /// Whether nothing is left of any connection, closed ones included: after [`QuicDriver::close_all`], time to go.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.links.iter().all(Option::is_none)
+    }
+
+    /// Counts since the driver was made.
+    #[must_use]
+    pub fn stats(&self) -> QuicStats {
+        self.stats
+    }
+
+    /// Datagrams that the kernel dropped because this core was late. Reads a file: for metrics only.
+    #[must_use]
+    pub fn kernel_drops(&self) -> Option<u64> {
+        drops::kernel_drops(self.port.as_fd())
+    }
+
+    /// The receive buffer that the kernel gave, in bytes.
+    #[must_use]
+    pub fn receive_buffer_bytes(&self) -> usize {
+        self.port.receive_buffer_bytes()
+    }
+
+    /// The address that a connection's packets come from.
+    #[must_use]
+    pub fn peer(&self, connection: ConnectionKey) -> Option<SocketAddr> {
+        self.link(connection).map(|link| link.transport.remote_address())
+    }
+
+    /// One bounded round: receive, run timers, tell the application, send.
+    pub fn turn(&mut self, now: Instant, application: &mut impl Application) -> Turn {
+        self.now = now;
+        let mut worked = self.receive(now);
+        worked |= self.expire(now);
+        for _ in 0..self.service_queue.len() {
+            let Some(index) = self.service_queue.pop_front() else { break };
+            self.service(index, application);
+            worked = true;
+        }
+        worked |= self.flush(now);
+        Turn { worked: worked || !self.service_queue.is_empty() }
+    }
+
+    /// Sends what was written since the last turn, without receiving. Returns whether anything was sent.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        self.now = now;
+        let mut sent_any = false;
+        if let Some((sent, bytes)) = self.port.retry_blocked() {
+            self.stats.count_sent(sent, bytes);
+            if sent == Sent::Blocked {
+                return false;
+            }
+            sent_any = true;
+        }
+        for _ in 0..self.transmit_queue.len() {
+            let Some(index) = self.transmit_queue.pop_front() else { break };
+            sent_any |= self.transmit(index, now);
+            if self.port.is_blocked() {
+                break;
+            }
+        }
+        sent_any
+    }
+
+    /// Writes to a stream. Sent by the next [`QuicDriver::turn`] or [`QuicDriver::flush`].
+    pub fn write(&mut self, stream: StreamKey, bytes: Bytes) -> WriteOutcome {
+        let unsent_bytes_max = self.limits.unsent_bytes_max;
+        let Some(link) = self.open_link(stream.connection) else {
+            return WriteOutcome::Closed;
+        };
+        match link.write(stream.stream, bytes, unsent_bytes_max) {
+            LinkWrite::Taken => {
+                self.queue_transmit(stream.connection.index);
+                WriteOutcome::Taken
+            }
+            LinkWrite::Closed => WriteOutcome::Closed,
+            LinkWrite::Overflow => {
+                self.stats.connections_overloaded += 1;
+                let text = format!(
+                    "more than {unsent_bytes_max} bytes wait to be sent on one stream because the client does not read; \
+                     read the engine's answers while sending"
+                );
+                self.close(stream.connection, highwater_proto::CloseReason::Overloaded.code(), &text);
+                WriteOutcome::Overloaded
+            }
+        }
+    }
+
+    /// Bytes written to a stream that wait for the peer's window; 0 for a stream that is gone.
+    #[must_use]
+    pub fn unsent_bytes(&self, stream: StreamKey) -> usize {
+        self.link(stream.connection).map_or(0, |link| link.unsent_bytes(stream.stream))
+    }
+
+    /// Finishes the engine's half of a stream, after what was written to it.
+    pub fn finish(&mut self, stream: StreamKey) {
+        self.with_stream(stream, Link::finish);
+    }
+
+    /// Asks the peer to send no more on a stream, and drops what has not been read.
+    pub fn stop_reading(&mut self, stream: StreamKey, code: u32) {
+        self.with_stream(stream, |link, id| link.stop_reading(id, VarInt::from_u32(code)));
+    }
+
+    /// Ends the pause of a stream: the next turn lets the application read it again.
+    pub fn resume(&mut self, stream: StreamKey) {
+        if let Some(link) = self.open_link(stream.connection)
+            && link.resume(stream.stream)
+        {
+            self.queue_service(stream.connection.index);
+        }
+    }
+
+    /// Closes a connection with an application close code. What was written but not sent is dropped; the next turn tells
+    /// the application of the loss. `reason` is cut to a length that fits one packet.
+    pub fn close(&mut self, connection: ConnectionKey, code: u32, reason: &str) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(connection.index as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        if link.key != connection || link.phase == Phase::Lost {
+            return;
+        }
+        let end = reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
+        link.transport.close(now, VarInt::from_u32(code), Bytes::copy_from_slice(&reason.as_bytes()[..end]));
+        let before = link.phase;
+        link.lose(LossReason::ClosedHere);
+        self.count_phase(before, Phase::Lost);
+        self.queue_service(connection.index);
+        self.queue_transmit(connection.index);
+    }
+
+    /// Closes every connection and refuses new ones from now on. Turn on until [`QuicDriver::is_idle`], or for as long as
+    /// the shutdown may take: the close packets go out with the next turn already.
+    pub fn close_all(&mut self, code: u32, reason: &str) {
+        self.closing = true;
+        let keys: Vec<_> = self.links.iter().flatten().map(|link| link.key).collect();
+        for key in keys {
+            self.close(key, code, reason);
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut bytes_taken = 0;
+        for _ in 0..RECEIVE_CALLS_MAX {
+            let count = match self.port.receive() {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.stats.receive_errors += 1;
+                    tracing::debug!(%error, "a receive call failed");
+                    break;
+                }
+            };
+            for index in 0..count {
+                let (meta, bytes) = self.port.message(index);
+                bytes_taken += bytes.len();
+                self.take_message(now, &meta, bytes);
+            }
+            if count == 0 || bytes_taken >= RECEIVE_BYTES_PER_TURN {
+                break;
+            }
+        }
+        self.stats.bytes_received += bytes_taken as u64;
+        bytes_taken > 0
+    }
+
+    /// Takes a message apart into its datagrams and routes them.
+    fn take_message(&mut self, now: Instant, meta: &RecvMeta, mut bytes: BytesMut) {
+        while !bytes.is_empty() {
+            let datagram = bytes.split_to(meta.stride.clamp(1, bytes.len()));
+            self.stats.datagrams_received += 1;
+            self.response.clear();
+            match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn_of(meta), datagram, &mut self.response) {
+                Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                    if let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_deref_mut) {
+                        link.transport.handle_event(event);
+                        self.queue_service(handle.0 as u32);
+                    }
+                }
+                Some(DatagramEvent::NewConnection(incoming)) => self.take_connection(now, incoming),
+                Some(DatagramEvent::Response(transmit)) => {
+                    self.respond(transmit);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Accepts, refuses, or asks for a proof of address.
+    fn take_connection(&mut self, now: Instant, incoming: Incoming) {
+        self.response.clear();
+        let max = self.limits.connections_max;
+        if self.closing || self.live >= max || self.links.iter().flatten().count() >= 2 * max {
+            self.stats.connections_refused += 1;
+            tracing::debug!(peer = %incoming.remote_address(), connections = self.live, max, "refused a connection");
+            let transmit = self.endpoint.refuse(incoming, &mut self.response);
+            self.respond(transmit);
+            return;
+        }
+        if self.handshaking * HANDSHAKES_DIVISOR > max && incoming.may_retry() && !incoming.remote_address_validated() {
+            self.stats.retries_sent += 1;
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.response) {
+                self.respond(transmit);
+            }
+            return;
+        }
+        match self.endpoint.accept(incoming, now, &mut self.response, None) {
+            Ok((handle, transport)) => {
+                let index = handle.0;
+                if self.links.len() <= index {
+                    self.links.resize_with(index + 1, || None);
+                }
+                assert!(self.links[index].is_none(), "the endpoint reused handle {index} before it was drained");
+                self.generation = self.generation.wrapping_add(1);
+                let key = ConnectionKey { index: index as u32, generation: self.generation };
+                self.links[index] = Some(Box::new(Link::new(key, transport)));
+                self.live += 1;
+                self.handshaking += 1;
+                self.queue_service(key.index);
+            }
+            Err(error) => {
+                tracing::debug!(cause = %error.cause, "a connection attempt failed");
+                if let Some(transmit) = error.response {
+                    self.respond(transmit);
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, transmit: quinn_proto::Transmit) {
+        let sent = self.port.respond(&transmit, &self.response);
+        self.stats.count_sent(sent, transmit.size);
+    }
+
+    /// Runs the timers that are due.
+    fn expire(&mut self, now: Instant) -> bool {
+        let mut worked = false;
+        while let Some(&(deadline, index)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(link) = self.links[index as usize].as_deref_mut() else { continue };
+            link.armed = None;
+            if link.transport.poll_timeout().is_some_and(|due| due <= now) {
+                link.transport.handle_timeout(now);
+                self.queue_service(index);
+                worked = true;
+            } else {
+                self.arm(index);
+            }
+        }
+        worked
+    }
+
+    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained.
+    fn service(&mut self, index: u32, application: &mut impl Application) {
+        let Some(link) = self.links[index as usize].as_deref_mut() else { return };
+        link.in_service = false;
+        let before = link.phase;
+        let drained = exchange_events(&mut self.endpoint, link);
+        link.poll_events(application);
+        let more = link.phase == Phase::Open && link.read_streams(application, self.limits.read_bytes_per_turn);
+        let (after, key) = (link.phase, link.key);
+        if before == Phase::Handshaking && after == Phase::Open {
+            self.stats.connections_opened += 1;
+        }
+        if let Some(reason) = link.tell_loss(application) {
+            self.stats.connections_lost += 1;
+            tracing::debug!(%key, %reason, "a connection ended");
+        }
+        self.count_phase(before, after);
+        if drained {
+            self.forget(index);
+            return;
+        }
+        if more {
+            self.queue_service(index);
+        }
+        self.queue_transmit(index);
+    }
+
+    fn forget(&mut self, index: u32) {
+        if let Some(link) = self.links[index as usize].take() {
+            if let Some(armed) = link.armed {
+                self.deadlines.remove(&(armed, index));
+            }
+            self.count_phase(link.phase, Phase::Lost);
+        }
+    }
+
+    /// Sends a connection's packets, a bounded number of them. Returns whether any was sent.
+    fn transmit(&mut self, index: u32, now: Instant) -> bool {
+        let Some(link) = self.links[index as usize].as_deref_mut() else { return false };
+        link.in_transmit = false;
+        let mut sent_any = false;
+        let mut rounds = 0;
+        let more = loop {
+            let datagrams_max = self.port.datagrams_max(link.transport.current_mtu());
+            let Some(transmit) = link.transport.poll_transmit(now, datagrams_max, self.port.outgoing()) else {
+                break false;
+            };
+            let bytes = transmit.size;
+            let sent = self.port.send(transmit);
+            self.stats.count_sent(sent, bytes);
+            sent_any |= sent == Sent::Taken;
+            rounds += 1;
+            if sent == Sent::Blocked || rounds == TRANSMITS_PER_ROUND {
+                break true;
+            }
+        };
+        if more {
+            self.queue_transmit(index);
+        }
+        self.arm(index);
+        sent_any
+    }
+
+    /// Makes sure that the deadlines hold the connection no later than its transport's next timer. A later timer leaves
+    /// the old entry: it wakes once for nothing, which costs less than moving it with every packet.
+    fn arm(&mut self, index: u32) {
+        let Some(link) = self.links[index as usize].as_deref_mut() else { return };
+        let Some(due) = link.transport.poll_timeout() else { return };
+        match link.armed {
+            Some(armed) if armed <= due => return,
+            Some(armed) => {
+                self.deadlines.remove(&(armed, index));
+            }
+            None => {}
+        }
+        link.armed = Some(due);
+        self.deadlines.insert((due, index));
+    }
+
+    fn with_stream(&mut self, stream: StreamKey, act: impl FnOnce(&mut Link, StreamId)) {
+        if let Some(link) = self.open_link(stream.connection) {
+            act(link, stream.stream);
+            self.queue_transmit(stream.connection.index);
+        }
+    }
+
+    fn link(&self, connection: ConnectionKey) -> Option<&Link> {
+        self.links.get(connection.index as usize)?.as_deref().filter(|link| link.key == connection)
+    }
+
+    fn open_link(&mut self, connection: ConnectionKey) -> Option<&mut Link> {
+        let link = self.links.get_mut(connection.index as usize)?.as_deref_mut()?;
+        (link.key == connection && link.phase == Phase::Open).then_some(link)
+    }
+
+    fn queue_service(&mut self, index: u32) {
+        if let Some(link) = self.links[index as usize].as_deref_mut()
+            && !std::mem::replace(&mut link.in_service, true)
+        {
+            self.service_queue.push_back(index);
+        }
+    }
+
+    fn queue_transmit(&mut self, index: u32) {
+        if let Some(link) = self.links[index as usize].as_deref_mut()
+            && !std::mem::replace(&mut link.in_transmit, true)
+        {
+            self.transmit_queue.push_back(index);
+        }
+    }
+
+    fn count_phase(&mut self, before: Phase, after: Phase) {
+        self.handshaking -= usize::from(before == Phase::Handshaking && after != Phase::Handshaking);
+        self.live -= usize::from(before != Phase::Lost && after == Phase::Lost);
+    }
+}
+
+/// Passes events between the endpoint and a connection until there are none. Returns whether the connection is drained.
+fn exchange_events(endpoint: &mut Endpoint, link: &mut Link) -> bool {
+    let mut drained = false;
+    let handle = ConnectionHandle(link.key.index as usize);
+    while let Some(event) = link.transport.poll_endpoint_events() {
+        drained |= event.is_drained();
+        if let Some(answer) = endpoint.handle_event(handle, event) {
+            link.transport.handle_event(answer);
+        }
+    }
+    drained
+}

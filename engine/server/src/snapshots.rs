@@ -1,0 +1,92 @@
+//! Where published snapshots live: one cell that readers load without waiting, and a watch for those who wait.
+//!
+//! Written by the merging helper only. Invariant: the epoch of what can be loaded never decreases.
+
+use crate::metrics::MetricsText;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use highwater_pipeline::Stats;
+use highwater_proto::{Epoch, Snapshot};
+use highwater_sidecar::{SnapshotSource, SourceStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A snapshot is stale when no newer one has come for this long.
+const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// What a core publishes beside its lists.
+#[derive(Debug, Clone, Default)]
+pub struct CoreStatus {
+    /// What the pipeline counts.
+    pub stats: Stats,
+    /// What the QUIC driver counts.
+    pub quic: crate::quic::QuicStats,
+    /// Connections now.
+    pub connections: u64,
+    /// Longest turn of the core's loop since the last status, in microseconds.
+    pub loop_turn_us_max: u64,
+    /// Share of the last interval that the loop did not sleep, in thousandths.
+    pub busy_permille: u64,
+}
+
+/// The latest snapshot and what the engine says of itself.
+pub struct Snapshots {
+    latest: ArcSwapOption<Snapshot>,
+    published_at: ArcSwap<Instant>,
+    status: ArcSwap<CoreStatus>,
+    epoch: watch::Sender<Epoch>,
+    metrics: MetricsText,
+}
+
+impl Snapshots {
+    /// Nothing published yet.
+    pub fn new(metrics: MetricsText) -> Self {
+        Self {
+            latest: ArcSwapOption::empty(),
+            published_at: ArcSwap::from_pointee(Instant::now()),
+            status: ArcSwap::default(),
+            epoch: watch::Sender::new(Epoch(0)),
+            metrics,
+        }
+    }
+
+    /// Makes a snapshot the latest.
+    ///
+    /// # Panics
+    /// When its epoch is not newer than the last one's.
+    pub fn publish(&self, snapshot: Arc<Snapshot>, status: CoreStatus) {
+        let epoch = snapshot.epoch;
+        assert!(epoch > *self.epoch.borrow(), "epoch {} was published after {}", epoch.0, self.epoch.borrow().0);
+        self.latest.store(Some(snapshot));
+        self.published_at.store(Arc::new(Instant::now()));
+        self.status.store(Arc::new(status));
+        self.epoch.send_replace(epoch);
+    }
+}
+
+impl SnapshotSource for Snapshots {
+    fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.latest.load_full()
+    }
+
+    async fn wait_for(&self, epoch: Epoch, timeout: Duration) -> bool {
+        let mut published = self.epoch.subscribe();
+        tokio::time::timeout(timeout, published.wait_for(|one| *one >= epoch)).await.is_ok_and(|found| found.is_ok())
+    }
+
+    fn status(&self) -> SourceStatus {
+        let age = self.published_at.load().elapsed();
+        match self.latest.load().as_ref() {
+            None => SourceStatus::not_ready("no snapshot has been published yet"),
+            Some(_) if age > STALE_AFTER => {
+                SourceStatus::not_ready(format!("the latest snapshot is {} s old", age.as_secs()))
+            }
+            Some(_) => SourceStatus::ready(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let age = self.published_at.load().elapsed();
+        self.metrics.render(&self.status.load(), self.latest.load().as_deref(), age)
+    }
+}

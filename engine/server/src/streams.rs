@@ -1,0 +1,311 @@
+//! From the bytes of QUIC streams to whole frames for the pipeline, and back.
+//!
+//! A stream's first frame is its type. A producer stream holds at most one batch at a time: while the pipeline has no
+//! room for it nothing more of that stream is read, and QUIC pushes back. Frames are not copied: their chunks are handed
+//! on as they came.
+//!
+//! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
+
+use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
+use bytes::Bytes;
+use highwater_pipeline::{Intake, Pipeline, SessionId};
+use highwater_proto::limits::FRAME_HEADER_BYTES;
+use highwater_proto::{CloseReason, DecodeError, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
+use std::collections::{HashMap, VecDeque};
+
+/// Bytes asked of a stream at once.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// What a stream has turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Its first frame has not come.
+    New,
+    /// A producer's stream.
+    Producer,
+    /// One look-up, answered.
+    Lookup,
+    /// A subscription to snapshots.
+    Subscriber,
+}
+
+/// One stream that clients have opened.
+struct Stream {
+    session: SessionId,
+    role: Role,
+    header: [u8; FRAME_HEADER_BYTES],
+    header_len: usize,
+    /// Known when the header is whole.
+    frame: Option<FrameHeader>,
+    chunks: Vec<Bytes>,
+    chunk_bytes: usize,
+}
+
+/// Something the driver must do after its turn.
+pub enum Deed {
+    /// Write to the stream.
+    Write(StreamKey, Bytes),
+    /// Finish the stream after what was written.
+    Finish(StreamKey),
+    /// Read on.
+    Resume(StreamKey),
+    /// Close the connection.
+    Close(ConnectionKey, CloseReason, String),
+}
+
+/// All streams of one core's clients.
+#[derive(Default)]
+pub struct Streams {
+    streams: HashMap<StreamKey, Stream>,
+    sessions: HashMap<SessionId, StreamKey>,
+    blocked: VecDeque<StreamKey>,
+    subscribers: Vec<StreamKey>,
+    sessions_begun: u64,
+    deeds: VecDeque<Deed>,
+}
+
+/// The streams together with the pipeline that their frames go to: what the driver tells things to.
+pub struct Intakes<'a> {
+    /// The streams.
+    pub streams: &'a mut Streams,
+    /// Where the frames go.
+    pub pipeline: &'a mut Pipeline,
+}
+
+impl Streams {
+    /// The next thing for the driver to do.
+    pub fn poll_deed(&mut self) -> Option<Deed> {
+        self.deeds.pop_front()
+    }
+
+    /// The stream of a session.
+    pub fn of_session(&self, session: SessionId) -> Option<StreamKey> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// The streams that want each snapshot.
+    pub fn subscribers(&self) -> &[StreamKey] {
+        &self.subscribers
+    }
+
+    /// Streams that wait for room.
+    pub fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
+    fn forget(&mut self, key: StreamKey) -> Option<SessionId> {
+        let stream = self.streams.remove(&key)?;
+        self.sessions.remove(&stream.session);
+        self.blocked.retain(|one| *one != key);
+        self.subscribers.retain(|one| *one != key);
+        Some(stream.session)
+    }
+}
+
+impl Intakes<'_> {
+    /// Offers the frames that had no room again, oldest first, until one still has none; returns whether any was taken.
+    pub fn retry_blocked(&mut self) -> bool {
+        let mut taken = false;
+        for _ in 0..self.streams.blocked.len() {
+            let Some(key) = self.streams.blocked.pop_front() else { break };
+            match self.offer_frame(key) {
+                Intake::Taken => {
+                    taken = true;
+                    self.streams.deeds.push_back(Deed::Resume(key));
+                }
+                Intake::NoRoom => self.streams.blocked.push_back(key),
+            }
+        }
+        taken
+    }
+
+    /// Reads frames until the stream has no more bytes or the pipeline has no more room.
+    fn read_frames(&mut self, key: StreamKey, reader: &mut StreamReader<'_>) {
+        loop {
+            let Some(stream) = self.streams.streams.get_mut(&key) else { return };
+            if stream.is_whole() {
+                return;
+            }
+            let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
+            if let Err(error) = stream.take(chunk) {
+                self.close(key, error.close_reason(), error.to_string());
+                return;
+            }
+            if stream.is_whole() && self.offer_frame(key) == Intake::NoRoom {
+                self.streams.blocked.push_back(key);
+                return;
+            }
+        }
+    }
+
+    /// Hands a whole frame to the pipeline.
+    fn offer_frame(&mut self, key: StreamKey) -> Intake {
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
+        let Some(frame) = stream.frame else { return Intake::Taken };
+        let session = stream.session;
+        let intake = match (stream.role, frame.kind) {
+            (Role::New | Role::Producer, FrameKind::Batch) => {
+                self.pipeline.handle_batch(session, &stream.chunks, stream.chunk_bytes)
+            }
+            (Role::New, FrameKind::Hello) => return self.greet(key),
+            (Role::New, FrameKind::Lookup) => return self.look_up(key),
+            (Role::New, FrameKind::Subscribe) => return self.subscribe(key),
+            (_, kind) => {
+                let text = format!("a frame of kind {kind} has no place here");
+                return self.close(key, CloseReason::UnexpectedFrame, text);
+            }
+        };
+        if intake == Intake::Taken
+            && let Some(stream) = self.streams.streams.get_mut(&key)
+        {
+            stream.clear();
+        }
+        intake
+    }
+
+    fn greet(&mut self, key: StreamKey) -> Intake {
+        let connection = key.connection();
+        let is_producer = |(other, stream): (&StreamKey, &Stream)| {
+            other.connection() == connection && stream.role == Role::Producer
+        };
+        if self.streams.streams.iter().any(is_producer) {
+            let text = "this connection has a producer stream; open a connection for each producer".to_owned();
+            return self.close(key, CloseReason::UnexpectedFrame, text);
+        }
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
+        let hello = match Hello::decode(&stream.chunks.concat()) {
+            Ok(hello) => hello,
+            Err(error) => return self.close(key, error.close_reason(), error.to_string()),
+        };
+        let intake = self.pipeline.handle_hello(stream.session, &hello);
+        if intake == Intake::Taken {
+            stream.role = Role::Producer;
+            stream.clear();
+        }
+        intake
+    }
+
+    fn look_up(&mut self, key: StreamKey) -> Intake {
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
+        match Lookup::decode(&stream.chunks.concat()) {
+            Ok(lookup) => {
+                stream.role = Role::Lookup;
+                stream.clear();
+                let mut frame = Vec::new();
+                self.pipeline.lookup(&lookup.video_id).encode(&mut frame);
+                self.streams.deeds.push_back(Deed::Write(key, frame.into()));
+                self.streams.deeds.push_back(Deed::Finish(key));
+                Intake::Taken
+            }
+            Err(error) => self.close(key, error.close_reason(), error.to_string()),
+        }
+    }
+
+    fn subscribe(&mut self, key: StreamKey) -> Intake {
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
+        match Subscribe::decode(&stream.chunks.concat()) {
+            Ok(_) => {
+                stream.role = Role::Subscriber;
+                stream.clear();
+                self.streams.subscribers.push(key);
+                Intake::Taken
+            }
+            Err(error) => self.close(key, error.close_reason(), error.to_string()),
+        }
+    }
+
+    fn close(&mut self, key: StreamKey, reason: CloseReason, text: String) -> Intake {
+        if let Some(session) = self.streams.forget(key) {
+            self.pipeline.handle_disconnect(session);
+        }
+        self.pipeline.count_violation(reason);
+        self.streams.deeds.push_back(Deed::Close(key.connection(), reason, text));
+        Intake::Taken
+    }
+}
+
+impl Application for Intakes<'_> {
+    fn stream_opened(&mut self, key: StreamKey) {
+        self.streams.sessions_begun += 1;
+        let session = SessionId(self.streams.sessions_begun);
+        self.streams.sessions.insert(session, key);
+        self.streams.streams.insert(key, Stream::new(session));
+    }
+
+    fn stream_readable(&mut self, key: StreamKey, reader: &mut StreamReader<'_>) {
+        self.read_frames(key, reader);
+    }
+
+    fn stream_finished(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return };
+        if stream.header_len > 0 && !stream.is_whole() {
+            self.close(key, CloseReason::Malformed, "the stream ended in the middle of a frame".to_owned());
+        } else if matches!(stream.role, Role::New | Role::Lookup) {
+            self.streams.forget(key);
+        }
+    }
+
+    fn stream_stopped(&mut self, key: StreamKey, _code: u64) {
+        if let Some(session) = self.streams.forget(key) {
+            self.pipeline.handle_disconnect(session);
+        }
+    }
+
+    fn connection_lost(&mut self, connection: ConnectionKey, _reason: &LossReason) {
+        let gone: Vec<StreamKey> =
+            self.streams.streams.keys().filter(|key| key.connection() == connection).copied().collect();
+        for key in gone {
+            if let Some(session) = self.streams.forget(key) {
+                self.pipeline.handle_disconnect(session);
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            role: Role::New,
+            header: [0; FRAME_HEADER_BYTES],
+            header_len: 0,
+            frame: None,
+            chunks: Vec::new(),
+            chunk_bytes: 0,
+        }
+    }
+
+    /// Bytes still missing of the header, or of the payload.
+    fn bytes_wanted(&self) -> usize {
+        match self.frame {
+            None => FRAME_HEADER_BYTES - self.header_len,
+            Some(frame) => frame.payload_bytes as usize - self.chunk_bytes,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.frame.is_some_and(|frame| frame.payload_bytes as usize == self.chunk_bytes)
+    }
+
+    /// Takes a chunk of at most [`bytes_wanted`](Self::bytes_wanted) bytes.
+    fn take(&mut self, chunk: Bytes) -> Result<(), DecodeError> {
+        if self.frame.is_some() {
+            self.chunk_bytes += chunk.len();
+            self.chunks.push(chunk);
+            return Ok(());
+        }
+        self.header[self.header_len..self.header_len + chunk.len()].copy_from_slice(&chunk);
+        self.header_len += chunk.len();
+        if self.header_len == FRAME_HEADER_BYTES {
+            self.frame = Some(FrameHeader::decode(&self.header)?);
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.header_len = 0;
+        self.frame = None;
+        self.chunks.clear();
+        self.chunk_bytes = 0;
+    }
+}

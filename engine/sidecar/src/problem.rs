@@ -1,0 +1,148 @@
+//! Refusals as problem details (RFC 9457): one shape for everything that is not an answer.
+//!
+//! Invariant: a problem names the parameter, its value and what is allowed wherever there is one, and echoes no more than
+//! [`VALUE_CHARS_MAX`] characters of what the client sent.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// The media type of a problem.
+pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+
+/// Longest echo of a client's value.
+const VALUE_CHARS_MAX: usize = 100;
+
+/// What is wrong, for machines (`type`, `status`) and for people (`title`, `detail`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// A constant URI that names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The kind in words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// This case in words, with the remedy.
+    pub detail: String,
+    /// The query parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// The value that it had; null when it was missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Option<String>>,
+    /// What is allowed instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    /// Seconds after which to try again; sent as the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    fn new(kind: &'static str, title: &'static str, status: StatusCode, detail: String) -> Self {
+        Self {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail,
+            parameter: None,
+            value: None,
+            allowed: Vec::new(),
+            retry_after_s: None,
+        }
+    }
+
+    fn about(mut self, parameter: &str, value: Option<&str>, allowed: &[&str]) -> Self {
+        self.parameter = Some(shortened(parameter));
+        self.value = Some(value.map(shortened));
+        self.allowed = allowed.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A parameter has a value that it cannot have.
+    pub(crate) fn invalid(parameter: &str, value: &str, allowed: &[&str]) -> Self {
+        let detail =
+            format!("{parameter} is {:?}; allowed is {}", shortened(value), allowed.join(", "));
+        Self::new("urn:highwater:problem:invalid-parameter", "Invalid parameter", StatusCode::BAD_REQUEST, detail)
+            .about(parameter, Some(value), allowed)
+    }
+
+    /// A parameter that must be there is not.
+    pub(crate) fn missing(parameter: &str, allowed: &[&str]) -> Self {
+        let detail = format!("{parameter} is missing; allowed is {}", allowed.join(", "));
+        Self::new("urn:highwater:problem:missing-parameter", "Missing parameter", StatusCode::BAD_REQUEST, detail)
+            .about(parameter, None, allowed)
+    }
+
+    /// A parameter that nobody knows.
+    pub(crate) fn unknown(parameter: &str, value: &str, allowed: &[&str]) -> Self {
+        let detail = format!("{:?} is no parameter here; allowed are {}", shortened(parameter), allowed.join(", "));
+        Self::new("urn:highwater:problem:unknown-parameter", "Unknown parameter", StatusCode::BAD_REQUEST, detail)
+            .about(parameter, Some(value), allowed)
+    }
+
+    /// A parameter stands twice, so it is not clear which value is meant.
+    pub(crate) fn repeated(parameter: &str, value: &str) -> Self {
+        let detail = format!("{parameter} stands more than once; give it once");
+        Self::new("urn:highwater:problem:repeated-parameter", "Repeated parameter", StatusCode::BAD_REQUEST, detail)
+            .about(parameter, Some(value), &[])
+    }
+
+    /// A value that is meant to come, but cannot be answered yet.
+    pub(crate) fn not_yet(parameter: &str, value: &str, allowed: &[&str]) -> Self {
+        let detail = format!("{parameter}={value} is not served yet; allowed is {}", allowed.join(", "));
+        Self::new("urn:highwater:problem:not-yet", "Not yet", StatusCode::BAD_REQUEST, detail)
+            .about(parameter, Some(value), allowed)
+    }
+
+    /// There is nothing at this path.
+    pub(crate) fn not_found(path: &str, paths: &[&str]) -> Self {
+        let detail = format!("there is nothing at {}; see {}", shortened(path), paths.join(", "));
+        Self::new("urn:highwater:problem:not-found", "Not found", StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The path takes another method.
+    pub(crate) fn method_not_allowed(method: &str) -> Self {
+        let detail = format!("{} is not possible here; use GET or HEAD", shortened(method));
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new("urn:highwater:problem:method-not-allowed", "Method not allowed", status, detail)
+    }
+
+    /// The answer will be there soon.
+    pub(crate) fn unavailable(detail: String) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new("urn:highwater:problem:not-ready", "Not ready", status, detail);
+        problem.retry_after_s = Some(1);
+        problem
+    }
+
+    /// The epoch asked for was not published in time.
+    pub(crate) fn epoch_not_reached(wanted: u64, latest: Option<u64>) -> Self {
+        let have = latest.map_or("no snapshot yet".to_owned(), |epoch| format!("epoch {epoch}"));
+        let detail = format!("min_epoch is {wanted}, but there is {have}; try again");
+        let mut problem = Self::unavailable(detail);
+        problem.kind = "urn:highwater:problem:epoch-not-reached";
+        problem.title = "Epoch not reached";
+        problem.about("min_epoch", Some(&wanted.to_string()), &[])
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_CONTENT_TYPE)], body).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The routes: which path answers what.
+//!
+//! Invariant: every answer but a list, a health word and metrics is a [`Problem`]; no answer may be stored by caches,
+//! because a second later it is not the answer any more.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::answer::Bodies;
+use crate::counts::Counts;
+use crate::problem::Problem;
+use crate::query::{MIN_EPOCH_WAIT, TopQuery};
+use crate::source::SnapshotSource;
+
+const TOP: &str = "/v1/videos/top";
+const HEALTH: &str = "/healthz";
+const READY: &str = "/readyz";
+const METRICS: &str = "/metrics";
+const PATHS: [&str; 4] = [TOP, HEALTH, READY, METRICS];
+
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all requests share.
+pub(crate) struct Shared<S> {
+    source: Arc<S>,
+    bodies: Bodies,
+    pub(crate) counts: Counts,
+}
+
+impl<S> Shared<S> {
+    pub(crate) fn new(source: Arc<S>) -> Arc<Self> {
+        Arc::new(Self { source, bodies: Bodies::default(), counts: Counts::default() })
+    }
+}
+
+/// The sidecar's routes over a source, to be served by [`crate::serve`] or inside of another service.
+pub fn router<S: SnapshotSource>(source: Arc<S>) -> Router {
+    routes(Shared::new(source))
+}
+
+pub(crate) fn routes<S: SnapshotSource>(shared: Arc<Shared<S>>) -> Router {
+    Router::new()
+        .route(TOP, get(top::<S>).fallback(wrong_method::<S>))
+        .route(HEALTH, get(health::<S>).fallback(wrong_method::<S>))
+        .route(READY, get(ready::<S>).fallback(wrong_method::<S>))
+        .route(METRICS, get(metrics::<S>).fallback(wrong_method::<S>))
+        .fallback(nothing::<S>)
+        .with_state(shared)
+}
+
+async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
+    let answer = match top_body(&shared, &uri).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    shared.answer("top", answer)
+}
+
+async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
+    let query = TopQuery::parse(uri)?;
+    let mut latest = shared.source.latest();
+    if let Some(wanted) = query.min_epoch {
+        let reached = |snapshot: &Option<Arc<highwater_proto::Snapshot>>| {
+            snapshot.as_ref().is_some_and(|snapshot| snapshot.epoch >= wanted)
+        };
+        if !reached(&latest) {
+            shared.source.wait_for(wanted, MIN_EPOCH_WAIT).await;
+            latest = shared.source.latest();
+        }
+        if !reached(&latest) {
+            return Err(Problem::epoch_not_reached(wanted.0, latest.map(|snapshot| snapshot.epoch.0)));
+        }
+    }
+    let snapshot = latest.ok_or_else(|| Problem::unavailable("no snapshot has been published yet; try again".into()))?;
+    shared.bodies.body(&snapshot, query.period, query.k).ok_or_else(|| {
+        Problem::unavailable(format!("epoch {} holds no list of period {}", snapshot.epoch.0, query.period.as_str()))
+    })
+}
+
+/// The process lives and answers; whether it should be asked is [`ready`].
+async fn health<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
+    shared.answer("healthz", "ok\n".into_response())
+}
+
+async fn ready<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
+    let status = shared.source.status();
+    let answer = if status.ready {
+        "ready\n".into_response()
+    } else {
+        Problem::unavailable(status.reason.into_owned()).into_response()
+    };
+    shared.answer("readyz", answer)
+}
+
+async fn metrics<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
+    let text = shared.counts.append_to(shared.source.metrics());
+    shared.answer("metrics", ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
+}
+
+async fn wrong_method<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, method: Method) -> Response {
+    let mut answer = Problem::method_not_allowed(method.as_str()).into_response();
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    shared.answer("other", answer)
+}
+
+async fn nothing<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
+    shared.answer("other", Problem::not_found(uri.path(), &PATHS).into_response())
+}
+
+impl<S> Shared<S> {
+    /// Counts an answer and forbids to store it.
+    fn answer(&self, route: &'static str, mut answer: Response) -> Response {
+        let status: StatusCode = answer.status();
+        self.counts.answered(route, status.as_u16());
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+}

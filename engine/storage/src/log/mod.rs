@@ -1,0 +1,12 @@
+//! The log of one core: writing groups of records, and reading them back after a start.
+//!
+//! Not the files' making and recycling, which is the store's. Invariant: what is read back is exactly the contiguous
+//! prefix of records that were written, or start is refused.
+
+mod device;
+mod scan;
+mod writer;
+
+pub use device::{GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
+pub use scan::{GenerationScan, LogEnd, scan_generation};
+pub use writer::{AppendRoom, DurableRecord, LogLimits, LogWriter};

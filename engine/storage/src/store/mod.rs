@@ -1,0 +1,347 @@
+//! The data directory as a whole, for a helper thread: blocking calls, one owner.
+//!
+//! Not the pinned core's path, which is [`LogWriter`](crate::LogWriter) and [`LogDevice`](crate::LogDevice). Invariants:
+//! what must be durable before use (epochs, minutes, generations, names of files) is durable when the call returns;
+//! nothing of the logs is given up before a durable cut file covers it.
+//!
+//! The order of calls at a start: [`Store::open`], [`Store::replay_cuts`], [`Store::replay_logs`],
+//! [`Store::open_generations`]; then the others in any order.
+
+mod catalog;
+mod recovery;
+mod segments;
+
+use highwater_proto::Epoch;
+use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
+
+pub use recovery::CutsReplayed;
+
+use crate::cut::{CUTS_DIR, CutHeader, CutWriter};
+use crate::directory::Directory;
+use crate::disk::Disk;
+use crate::error::StorageError;
+use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
+use crate::producers::ProducerTableImage;
+use crate::state::{ClosedGeneration, StoreState};
+use catalog::CutCatalog;
+
+/// How a data directory is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// What a new directory is created with; an existing one keeps its own.
+    pub create: Directory,
+    /// The number of shards that was asked for; another one in the directory is an error.
+    pub require_shards: Option<u16>,
+    /// The lateness that was asked for, in ms; another one in the directory is an error.
+    pub require_lateness_max_ms: Option<u64>,
+    /// Bytes that segments leave free for cut files.
+    pub cut_reserve_bytes: u64,
+    /// Length in minutes of the longest window: older runs never leave one again.
+    pub window_minutes_max: u32,
+}
+
+impl OpenOptions {
+    /// Defaults: nothing required, 256 MiB reserved, windows of up to 30 days.
+    #[must_use]
+    pub const fn new(create: Directory) -> Self {
+        Self {
+            create,
+            require_shards: None,
+            require_lateness_max_ms: None,
+            cut_reserve_bytes: 256 << 20,
+            window_minutes_max: 30 * 24 * 60,
+        }
+    }
+}
+
+/// What one core adds to a cut file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorePart {
+    /// The core's log.
+    pub log: LogNumber,
+    /// Up to where the log is contained in the cut files up to this one; it is durable.
+    pub position: LogPosition,
+    /// The frozen shards.
+    pub cut: CoreCut,
+    /// The producers that have this core as their home, as of `position`.
+    pub producers: ProducerTableImage,
+}
+
+/// A data directory, opened.
+pub struct Store<D: Disk> {
+    disk: D,
+    options: OpenOptions,
+    directory: Directory,
+    state: StoreState,
+    catalog: CutCatalog,
+    stage: Stage,
+    /// Index of the next segment of each open log.
+    segments_next: Vec<u64>,
+    spare_next: u64,
+}
+
+/// How far the start has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Opened,
+    /// Logs are read; these are the ends of the generations that were open.
+    Replayed(Vec<ClosedGeneration>),
+    Open,
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens the data directory, or creates it where there is nothing.
+    ///
+    /// # Errors
+    /// When files are missing, damaged, foreign or newer, a required setting differs, or the disk refuses.
+    pub fn open(disk: D, options: OpenOptions) -> Result<Self, StorageError> {
+        let directory = open_directory(&disk, &options)?;
+        let is_new_dir = !exists(&disk, CUTS_DIR)?;
+        if is_new_dir {
+            disk.create_dir(CUTS_DIR).map_err(|error| StorageError::io("create directory", CUTS_DIR, error))?;
+            disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
+        }
+        let state = open_state(&disk, &directory)?;
+        remove_temporary_files(&disk)?;
+        let catalog = CutCatalog::open(&disk, &directory, &state, options.window_minutes_max)?;
+        Ok(Self {
+            disk,
+            options,
+            directory,
+            state,
+            catalog,
+            stage: Stage::Opened,
+            segments_next: Vec::new(),
+            spare_next: 0,
+        })
+    }
+
+    /// What is fixed for this directory.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// What was last made durable.
+    #[must_use]
+    pub const fn state(&self) -> &StoreState {
+        &self.state
+    }
+
+    /// The disk.
+    #[must_use]
+    pub const fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// The newest cut file, if there is one.
+    #[must_use]
+    pub const fn last_cut(&self) -> Option<&CutHeader> {
+        self.catalog.last()
+    }
+
+    /// Makes `count` more epochs usable; returns the last of them. The first unused one at a start is one above
+    /// [`StoreState::epoch_lease_end`] as it was when the store was opened.
+    ///
+    /// # Errors
+    /// When the disk refuses; no epoch may be used then.
+    pub fn lease_epochs(&mut self, count: u64) -> Result<Epoch, StorageError> {
+        self.state.epoch_lease_end.0 += count;
+        self.write_state()?;
+        Ok(self.state.epoch_lease_end)
+    }
+
+    /// Makes the engine minute durable before its first marker. A minute that is not later changes nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses; the marker may not be sent then.
+    pub fn record_minute(&mut self, minute: Minute) -> Result<(), StorageError> {
+        if minute <= self.state.time_minute {
+            return Ok(());
+        }
+        self.state.time_minute = minute;
+        self.write_state()
+    }
+
+    /// Durably records where the old generations end and opens the next for logs 0 to `logs` (exclusive). Returns its
+    /// number; each log starts at [`LogPosition::start_of`] it.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing may be written to a log then.
+    ///
+    /// # Panics
+    /// When the logs have not been replayed by this store, or it was done before.
+    pub fn open_generations(&mut self, logs: u32) -> Result<u32, StorageError> {
+        let Stage::Replayed(ends) = std::mem::replace(&mut self.stage, Stage::Open) else {
+            panic!("generations are opened once, after the logs were replayed");
+        };
+        for log in 0..logs {
+            let dir = crate::position::log_directory(LogNumber(log));
+            self.disk.create_dir(&dir).map_err(|error| StorageError::io("create directory", &dir, error))?;
+        }
+        self.disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
+        self.state.closed.extend(ends);
+        self.forget_covered();
+        self.state.generation += 1;
+        self.state.logs_open = logs;
+        self.write_state()?;
+        self.segments_next = vec![0; logs as usize];
+        Ok(self.state.generation)
+    }
+
+    /// Identity of an open log, for its [`LogWriter`](crate::LogWriter).
+    #[must_use]
+    pub const fn log_identity(&self, log: LogNumber) -> LogIdentity {
+        LogIdentity { directory: self.directory.id, log, generation: self.state.generation }
+    }
+
+    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes its
+    /// time.
+    ///
+    /// # Errors
+    /// When the disk refuses; the process must end then.
+    ///
+    /// # Panics
+    /// When generations are not open, a log has no part or two, parts are of different epochs, or a position is behind
+    /// what is covered already.
+    pub fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<CutHeader, StorageError> {
+        let first = &parts.first().expect("a cut has a part for each core").cut;
+        assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
+        let header = CutHeader {
+            directory: self.directory.id,
+            number: self.catalog.last_number() + 1,
+            epoch: first.epoch,
+            time_ms: first.time_ms,
+            minute: first.minute,
+        };
+        let positions = self.cut_positions(&parts);
+        let mut writer = CutWriter::create(&self.disk, &header)?;
+        writer.positions(&positions)?;
+        writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
+        for shard in parts.into_iter().flat_map(|part| part.cut.shards) {
+            let (ids, runs) = shard.into_runs();
+            writer.ids(&ids)?;
+            writer.runs(ids.shard, &runs)?;
+        }
+        let blocks = writer.finish()?;
+        self.catalog.add(header, positions, &blocks);
+        Ok(header)
+    }
+
+    /// Hands out all runs of the minutes asked for from all cut files, in slices of one shard. A slice may name a slot
+    /// more than once.
+    ///
+    /// # Errors
+    /// When a cut file cannot be read or does not verify.
+    ///
+    /// # Panics
+    /// When the minutes are older than the longest window before the newest cut.
+    pub fn leaving_runs(
+        &self,
+        request: &RunRequest,
+        visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        self.catalog.leaving_runs(&self.disk, self.directory.id, request, visit)
+    }
+
+    /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by their
+    /// recorded ends, since all they hold was replayed.
+    fn cut_positions(&self, parts: &[CorePart]) -> Vec<(LogNumber, LogPosition)> {
+        assert_eq!(self.stage, Stage::Open, "cuts are written when generations are open");
+        let mut logs: Vec<u32> = parts.iter().map(|part| part.log.0).collect();
+        logs.sort_unstable();
+        assert!(logs.iter().copied().eq(0..self.state.logs_open), "each open log has one part: {logs:?}");
+        let mut positions: Vec<(LogNumber, LogPosition)> = Vec::new();
+        for part in parts {
+            assert_eq!(part.position.generation, self.state.generation, "a part covers its open generation");
+            assert!(part.position >= self.catalog.covered(part.log), "what is covered only grows");
+            positions.push((part.log, part.position));
+        }
+        for closed in self.state.closed.iter().filter(|closed| closed.log.0 >= self.state.logs_open) {
+            match positions.iter_mut().find(|(log, _)| *log == closed.log) {
+                Some((_, position)) => *position = (*position).max(closed.end),
+                None => positions.push((closed.log, closed.end)),
+            }
+        }
+        positions
+    }
+
+    /// Drops the ends of generations that the newest cut file covers.
+    fn forget_covered(&mut self) {
+        let catalog = &self.catalog;
+        self.state.closed.retain(|closed| closed.end.position > 0 && closed.end > catalog.covered(closed.log));
+    }
+
+    fn write_state(&mut self) -> Result<(), StorageError> {
+        self.state.cuts_known = self.catalog.last_number();
+        self.state.write(&self.disk, self.directory.id)
+    }
+}
+
+fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
+    disk.exists(path).map_err(|error| StorageError::io("look for", path, error))
+}
+
+pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StorageError> {
+    disk.list(dir).map_err(|error| StorageError::io("list", if dir.is_empty() { "." } else { dir }, error))
+}
+
+fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<Directory, StorageError> {
+    let Some(directory) = Directory::read(disk)? else {
+        options.create.check()?;
+        let strangers = |name: &String| name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name);
+        if let Some(name) = list(disk, "")?.into_iter().find(strangers) {
+            let why = format!("{name} is there, and belongs to a data directory");
+            return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
+        }
+        options.create.write(disk)?;
+        return Ok(options.create);
+    };
+    if let Some(requested) = options.require_shards.filter(|shards| *shards != directory.shards) {
+        let (requested, stored) = (u64::from(requested), u64::from(directory.shards));
+        return Err(StorageError::FixedSetting { setting: "shards", requested, stored });
+    }
+    if let Some(requested) = options.require_lateness_max_ms.filter(|late| *late != directory.lateness_max_ms) {
+        let stored = directory.lateness_max_ms;
+        return Err(StorageError::FixedSetting { setting: "lateness_max_ms", requested, stored });
+    }
+    Ok(directory)
+}
+
+fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<StoreState, StorageError> {
+    if let Some(state) = StoreState::read(disk, directory.id)? {
+        return Ok(state);
+    }
+    let mut held = list(disk, CUTS_DIR)?.into_iter().find(|name| name.ends_with(".cut"));
+    for dir in log_directories(disk)? {
+        held = held.or(list(disk, &dir)?.into_iter().find(|name| parse_segment_name(name).is_some()));
+    }
+    if let Some(name) = held {
+        let why = format!("{name} is there, and is made only after it");
+        return Err(StorageError::Missing { file: StoreState::PATH.to_owned(), why });
+    }
+    let state = StoreState::default();
+    state.write(disk, directory.id)?;
+    Ok(state)
+}
+
+fn is_log_directory(name: &str) -> bool {
+    name.strip_prefix("log-").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
+    Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
+}
+
+/// Removes what a crash left half made.
+fn remove_temporary_files(disk: &dyn Disk) -> Result<(), StorageError> {
+    let mut dirs = log_directories(disk)?;
+    dirs.push(CUTS_DIR.to_owned());
+    for dir in dirs {
+        for name in list(disk, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
+            let path = format!("{dir}/{name}");
+            disk.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Reading everything back at a start: cut files in order, then the logs beyond them.
+//!
+//! Not the counting, which is the visitor's. Invariant: each accepted view is handed out exactly once, in a run or in a
+//! record, or the start is refused.
+
+use std::collections::BTreeMap;
+
+use super::{Stage, Store};
+use crate::cut::{CutFile, CutHeader, CutSection};
+use crate::disk::{Access, Disk};
+use crate::error::StorageError;
+use crate::log::{DurableRecord, GenerationScan, scan_generation};
+use crate::position::{LogIdentity, LogNumber, LogPosition, log_directory, parse_segment_name};
+use crate::producers::ProducerTableImage;
+use crate::state::ClosedGeneration;
+
+/// What the cut files held besides ids and runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CutsReplayed {
+    /// Producers as of the newest cut file's positions.
+    pub producers: ProducerTableImage,
+    /// The newest cut file.
+    pub last: Option<CutHeader>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Reads all cut files in order. `visit` gets only [`CutSection::Ids`] and [`CutSection::Run`]; the ids of a shard
+    /// come in slot order, and before the runs that name them.
+    ///
+    /// # Errors
+    /// When a file is damaged, its ids do not follow those before, or `visit` fails.
+    pub fn replay_cuts<E: From<StorageError>>(
+        &mut self,
+        mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
+    ) -> Result<CutsReplayed, E> {
+        let mut replayed = CutsReplayed { last: self.catalog.last().copied(), ..CutsReplayed::default() };
+        let mut slots: BTreeMap<u16, u32> = BTreeMap::new();
+        for number in 1..=self.catalog.last_number() {
+            let file = CutFile::open(&self.disk, self.directory.id, number)?;
+            let is_last = number == self.catalog.last_number();
+            file.sections(|section| match section {
+                CutSection::Positions(_) => Ok(()),
+                CutSection::Producers(producers) => {
+                    if is_last {
+                        replayed.producers.producers.extend(producers);
+                    }
+                    Ok(())
+                }
+                section @ (CutSection::Ids { .. } | CutSection::Run { .. }) => {
+                    check_slots(file.path(), &section, self.directory.shards, &mut slots)?;
+                    visit(section)
+                }
+            })?;
+        }
+        Ok(replayed)
+    }
+
+    /// Reads all records beyond the newest cut file, by generation, then log, then position; prefix records too.
+    /// Everything handed out is durable afterwards, though its writer may have died before it knew.
+    ///
+    /// # Errors
+    /// When a log has a hole or ends before its recorded end, or `visit` fails.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn replay_logs<E: From<StorageError>>(
+        &mut self,
+        mut visit: impl FnMut(LogNumber, DurableRecord<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        assert_eq!(self.stage, Stage::Opened, "logs are replayed once");
+        let mut closed = self.state.closed.clone();
+        closed.sort_unstable_by_key(|closed| (closed.end.generation, closed.log));
+        for ClosedGeneration { log, end } in closed {
+            if end > self.catalog.covered(log) {
+                self.replay_generation(log, end.generation, Some(end.position), &mut visit)?;
+            }
+        }
+        let mut ends = Vec::new();
+        for log in (0..self.state.logs_open).map(LogNumber) {
+            let end = self.replay_generation(log, self.state.generation, None, &mut visit)?;
+            self.sync_generation(log, self.state.generation)?;
+            ends.push(ClosedGeneration { log, end });
+        }
+        self.stage = Stage::Replayed(ends);
+        Ok(())
+    }
+
+    fn replay_generation<E: From<StorageError>>(
+        &self,
+        log: LogNumber,
+        generation: u32,
+        expected_end: Option<u64>,
+        visit: &mut impl FnMut(LogNumber, DurableRecord<'_>) -> Result<(), E>,
+    ) -> Result<LogPosition, E> {
+        let covered = self.catalog.covered(log);
+        let scan = GenerationScan {
+            identity: LogIdentity { directory: self.directory.id, log, generation },
+            segment_bytes: self.directory.segment_bytes,
+            from: if covered.generation == generation { covered.position } else { 0 },
+            expected_end,
+        };
+        let end = scan_generation(&self.disk, &scan, |record| visit(log, record))?;
+        Ok(end.end)
+    }
+
+    /// Makes durable what was just read: a killed writer's last writes may still be on their way to the disk.
+    fn sync_generation(&self, log: LogNumber, generation: u32) -> Result<(), StorageError> {
+        let dir = log_directory(log);
+        if !super::exists(&self.disk, &dir)? {
+            return Ok(());
+        }
+        for name in super::list(&self.disk, &dir)? {
+            if parse_segment_name(&name).is_some_and(|(of, _)| of == generation) {
+                let path = format!("{dir}/{name}");
+                let file =
+                    self.disk.open(&path, Access::Write).map_err(|error| StorageError::io("open", &path, error))?;
+                file.sync().map_err(|error| StorageError::io("sync", &path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses ids that do not follow those before them, runs of unknown slots, and unknown shards.
+fn check_slots(
+    path: &str,
+    section: &CutSection<'_>,
+    shards: u16,
+    slots: &mut BTreeMap<u16, u32>,
+) -> Result<(), StorageError> {
+    let refuse = |what: String| Err(StorageError::damaged(path, 0, what));
+    match section {
+        CutSection::Ids { shard, first_slot, lens, .. } => {
+            let next = slots.entry(*shard).or_default();
+            if *shard >= shards || first_slot != next {
+                return refuse(format!("ids of shard {shard} of {shards} start at slot {first_slot}, not at {next}"));
+            }
+            match u32::try_from(lens.len()).ok().and_then(|count| next.checked_add(count)) {
+                Some(sum) => *next = sum,
+                None => return refuse(format!("shard {shard} has more ids than slots")),
+            }
+        }
+        CutSection::Run { shard, entries, .. } => {
+            let known = slots.get(shard).copied().unwrap_or(0);
+            if let Some(entry) = entries.last().filter(|entry| entry.slot >= known) {
+                return refuse(format!("a run of shard {shard} names slot {}, known are {known}", entry.slot));
+            }
+        }
+        CutSection::Positions(_) | CutSection::Producers(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Tests of the rules across modules: logs, cut files, the whole directory under crashes.
+
+mod cuts;
+mod logs;
+mod power;
+mod support;

@@ -1,0 +1,299 @@
+//! The whole directory under power loss at every call, and under a full disk.
+
+use std::io;
+
+use highwater_proto::{Epoch, ProducerId, Sequence, batch_header};
+use highwater_ranking::{CoreCut, Minute, ShardCut, SlotCount};
+use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+
+use super::support::{SEGMENT_BYTES, batch, below, limits, options, random};
+use crate::{
+    AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
+    ProducerImage, ProducerTableImage, RecordKind, RecordMeta, StorageError, Store,
+};
+
+const PRODUCER: u128 = 4;
+
+/// What users were promised, across lives.
+#[derive(Debug, Default)]
+struct Promised {
+    /// Largest sequence acknowledged.
+    acknowledged: u64,
+    /// Largest sequence ever appended.
+    appended: u64,
+    epoch: u64,
+    minute: u32,
+    generation: u32,
+}
+
+/// One run of the engine, reduced to its storage; each batch counts one view of slot 0.
+struct Life {
+    store: Store<MemoryDisk>,
+    writer: LogWriter,
+    device: MemoryLogDevice,
+    /// Largest sequence that is durable.
+    last: u64,
+    /// Sequence to be appended next.
+    next: u64,
+    /// Largest sequence that a cut file holds.
+    cut: u64,
+    epoch: u64,
+    has_id: bool,
+}
+
+impl Life {
+    /// Recovers and checks that every batch up to the last is there once, and nothing promised is lost.
+    fn start(disk: &MemoryDisk, promised: &mut Promised, seed: u64) -> Result<Self, StorageError> {
+        let mut store = Store::open(disk.clone(), options())?;
+        assert!(store.state().epoch_lease_end.0 >= promised.epoch, "{promised:?}");
+        assert!(store.state().time_minute.0 >= promised.minute, "{promised:?}");
+        let mut counted = 0;
+        let mut has_id = false;
+        let cuts = store.replay_cuts::<StorageError>(|section| {
+            match section {
+                CutSection::Run { entries, .. } => counted += u64::from(entries[0].count),
+                CutSection::Ids { .. } => has_id = true,
+                _ => unreachable!(),
+            }
+            Ok(())
+        })?;
+        let mut last = cuts.producers.producers.first().map_or(0, |producer| producer.last.0);
+        assert_eq!(counted, last, "the runs hold what the producer table says");
+        let cut = last;
+        store.replay_logs::<StorageError>(|_, record| {
+            if record.header.kind == RecordKind::Batch {
+                last += 1;
+                assert_eq!(record.header.sequence.0, last, "each batch comes once and in order");
+                assert_eq!(record.batch, batch(PRODUCER, last, views_of(last)));
+            }
+            Ok(())
+        })?;
+        assert!(last >= promised.acknowledged, "{last} came back, {promised:?}");
+        assert!(last <= promised.appended, "{last} came back, {promised:?}");
+        // What was found is told to clients, so it is promised from here on.
+        let epoch = store.state().epoch_lease_end.0 + 1;
+        let generation = store.open_generations(1)?;
+        promised.acknowledged = last;
+        promised.appended = promised.appended.max(last);
+        assert!(generation > promised.generation);
+        promised.generation = generation;
+        let writer = LogWriter::new(store.log_identity(LogNumber(0)), limits());
+        let device = MemoryLogDevice::new(disk, 3, seed);
+        Ok(Self { store, writer, device, last, next: last + 1, cut, epoch, has_id })
+    }
+
+    fn append(&mut self, promised: &mut Promised, sequence: u64) -> Result<bool, StorageError> {
+        let payload = batch(PRODUCER, sequence, views_of(sequence));
+        loop {
+            match self.writer.room(payload.len()) {
+                AppendRoom::Ready => break,
+                AppendRoom::Busy => return Ok(false),
+                AppendRoom::NoSegment => {
+                    let segment = self.store.prepare_segment(LogNumber(0))?;
+                    let handle = self.device.attach(&segment).unwrap();
+                    self.writer.add_segment(&segment, handle);
+                }
+            }
+        }
+        self.writer.begin(payload.len()).copy_from_slice(&payload);
+        let meta = RecordMeta {
+            kind: RecordKind::Batch,
+            producer: ProducerId(PRODUCER),
+            sequence: Sequence(sequence),
+            arrival_ms: 1,
+            batch_crc: batch_header(&payload).unwrap().crc,
+            view_count: views_of(sequence),
+        };
+        self.writer.commit(&meta, &[]);
+        promised.appended = promised.appended.max(sequence);
+        Ok(true)
+    }
+
+    fn turn_device(&mut self, promised: &mut Promised) -> Result<(), StorageError> {
+        while let Some(write) = self.writer.poll_write() {
+            self.device.submit(write).unwrap();
+        }
+        let Some(written) = self.device.complete() else { return Ok(()) };
+        written.result.map_err(failed)?;
+        self.writer.handle_written(written.write);
+        while let Some(record) = self.writer.next_durable() {
+            if record.header.kind == RecordKind::Batch {
+                self.last = record.header.sequence.0;
+                promised.acknowledged = self.last;
+            }
+        }
+        while let Some(handle) = self.writer.poll_retired() {
+            self.device.detach(handle);
+        }
+        Ok(())
+    }
+
+    fn write_cut(&mut self, promised: &mut Promised) -> Result<(), StorageError> {
+        if self.epoch > self.store.state().epoch_lease_end.0 {
+            self.store.lease_epochs(3)?;
+            promised.epoch = self.store.state().epoch_lease_end.0;
+        }
+        let minute = Minute(50_000 + self.epoch as u32);
+        self.store.record_minute(minute)?;
+        promised.minute = minute.0;
+        let new = self.last - self.cut;
+        let current = if new == 0 { Vec::new() } else { vec![SlotCount { slot: 0, count: new as u32 }] };
+        let ids = if new == 0 || self.has_id { Vec::new() } else { vec![1] };
+        self.has_id |= !ids.is_empty();
+        let id_bytes = vec![b'v'; ids.len()];
+        let first_slot = u32::from(self.has_id && ids.is_empty());
+        let shard = ShardCut { shard: 0, minute, first_slot, id_lens: ids, id_bytes, current, late: Vec::new() };
+        let cut = CoreCut { epoch: Epoch(self.epoch), time_ms: self.epoch, minute, shards: vec![shard] };
+        let last = Sequence(self.last);
+        let producer = ProducerImage { id: ProducerId(PRODUCER), last, last_seen_ms: 1, entries: Vec::new() };
+        let producers = ProducerTableImage { producers: vec![producer] };
+        let position = self.writer.durable_end();
+        self.store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }])?;
+        self.cut = self.last;
+        self.epoch += 1;
+        Ok(())
+    }
+
+    /// Works for a while; ends early when the power fails.
+    fn work(&mut self, promised: &mut Promised, random: &mut ChaCha8Rng) -> Result<(), StorageError> {
+        for _ in 0..30 {
+            match below(random, 10) {
+                0..=4 => {
+                    if self.append(promised, self.next)? {
+                        self.next += 1;
+                    }
+                }
+                5..=7 => self.turn_device(promised)?,
+                8 => self.write_cut(promised)?,
+                _ => {
+                    self.store.recycle(u64::from(below(random, 2)) * SEGMENT_BYTES)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Small and large batches, so that segments fill.
+fn views_of(sequence: u64) -> u32 {
+    if sequence.is_multiple_of(3) { 8000 } else { 1 + (sequence % 50) as u32 }
+}
+
+fn failed(source: io::Error) -> StorageError {
+    StorageError::Io { operation: "write", file: "group".to_owned(), source }
+}
+
+fn lives(seed: u64) {
+    let mut random = random(seed);
+    let mut disk = MemoryDisk::new();
+    let mut promised = Promised::default();
+    for life in 0..8 {
+        if below(&mut random, 5) > 0 {
+            disk.fail_after(u64::from(below(&mut random, 90)));
+        }
+        let lived =
+            Life::start(&disk, &mut promised, seed ^ life).and_then(|mut life| life.work(&mut promised, &mut random));
+        if let Err(error) = lived {
+            assert!(error.to_string().contains("the power has failed"), "seed {seed} life {life}: {error}");
+        }
+        disk = disk.crash(seed.wrapping_mul(31) ^ life);
+    }
+    Life::start(&disk, &mut promised, 0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn power_loss_at_any_call_loses_and_doubles_nothing(seed in any::<u64>()) {
+        lives(seed);
+    }
+}
+
+#[test]
+fn power_loss_at_each_call_of_one_script() {
+    for calls in 0..400 {
+        for crash in 0..3 {
+            let disk = MemoryDisk::new();
+            disk.fail_after(calls);
+            let mut promised = Promised::default();
+            let lived = Life::start(&disk, &mut promised, 1).and_then(|mut life| {
+                life.work(&mut promised, &mut random(2))?;
+                life.work(&mut promised, &mut random(3))
+            });
+            let survived = disk.crash(calls * 3 + crash);
+            Life::start(&survived, &mut promised, 0).unwrap_or_else(|error| panic!("call {calls}: {error}"));
+            if lived.is_ok() {
+                assert!(calls > 50, "the script makes more calls");
+                return;
+            }
+        }
+    }
+    panic!("the script makes fewer calls");
+}
+
+#[test]
+fn a_full_disk_is_found_when_preparing_and_covered_segments_are_used_again() {
+    let disk = MemoryDisk::new();
+    let mut promised = Promised::default();
+    let mut life = Life::start(&disk, &mut promised, 0).unwrap();
+    for sequence in 1..=30 {
+        while !life.append(&mut promised, sequence).unwrap() {
+            life.turn_device(&mut promised).unwrap();
+        }
+    }
+    while life.last < 30 {
+        life.turn_device(&mut promised).unwrap();
+    }
+    disk.set_capacity(disk.paths().iter().map(|path| disk.contents(path).len() as u64).sum::<u64>() + SEGMENT_BYTES);
+    let error = life.store.prepare_segment(LogNumber(0)).unwrap_err();
+    assert!(error.is_no_space(), "{error}");
+    assert!(error.to_string().contains("reserve of 100000"));
+    assert_eq!(life.store.recycle(0).unwrap(), 0, "nothing is covered yet");
+    life.write_cut(&mut promised).unwrap();
+    assert!(life.store.recycle(0).unwrap() > 0);
+    life.store.prepare_segment(LogNumber(0)).unwrap();
+    drop(life);
+    Life::start(&disk, &mut promised, 0).unwrap();
+}
+
+#[test]
+fn fewer_cores_still_read_the_logs_of_more() {
+    let disk = MemoryDisk::new();
+    let mut store = Store::open(disk.clone(), options()).unwrap();
+    store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
+    store.open_generations(2).unwrap();
+    let mut writer = LogWriter::new(store.log_identity(LogNumber(1)), limits());
+    let mut device = MemoryLogDevice::new(&disk, 3, 0);
+    let segment = store.prepare_segment(LogNumber(1)).unwrap();
+    writer.add_segment(&segment, device.attach(&segment).unwrap());
+    writer.append_producer_new(ProducerId(8), 5);
+    device.submit(writer.poll_write().unwrap()).unwrap();
+    writer.handle_written(device.complete().unwrap().write);
+    drop(store);
+    for _ in 0..2 {
+        let mut store = Store::open(disk.clone(), options()).unwrap();
+        let mut seen = Vec::new();
+        store
+            .replay_logs::<StorageError>(|log, record| {
+                seen.push((log, record.header.producer));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(LogNumber(1), ProducerId(8))]);
+        store.open_generations(1).unwrap();
+    }
+    let mut store = Store::open(disk.clone(), options()).unwrap();
+    store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
+    let generation = store.open_generations(1).unwrap();
+    let cut = CoreCut { epoch: Epoch(1), time_ms: 1, minute: Minute(1), shards: Vec::new() };
+    let position = crate::LogPosition::start_of(generation);
+    let producers = ProducerTableImage::default();
+    store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+    assert!(store.recycle(0).unwrap() > 0);
+    assert!(store.state().closed.is_empty());
+    assert!(disk.list("log-001").unwrap().is_empty());
+    let mut store = Store::open(disk, options()).unwrap();
+    store.replay_logs::<StorageError>(|_, _| panic!("everything is covered")).unwrap();
+}

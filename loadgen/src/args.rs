@@ -1,0 +1,252 @@
+//! The command line of `loadgen`, and its way into options.
+//!
+//! It reads only the CA and token files it is told of. Invariant: what parses is within the limits of each value by itself; limits
+//! that depend on the engine are checked when connected.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use highwater_client::ClientConfig;
+use highwater_proto::{BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
+
+use crate::error::LoadError;
+use crate::replay::{ReplayOptions, Shift, Speed};
+use crate::run::{RATE_PER_S_MAX, Rate, RunOptions};
+use crate::send::{PRODUCERS_MAX, Target};
+use crate::zipf::VIDEOS_MAX;
+
+/// How long a generator believes in a silent connection: shorter than the client's default, so that an engine that was killed
+/// and started again is found soon.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Generates or replays views against a running Highwater, and verifies what it then serves.
+///
+/// Exit codes: 0 everything acknowledged and, where asked, verified; 1 not; 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The two kinds of load.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send generated views at a set rate, open loop.
+    Run(RunArgs),
+    /// Send the views of a CSV file (header video_id,ts_ms,user_id,region,device; .gz by extension).
+    Replay(ReplayArgs),
+}
+
+/// What both commands need.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Address of any core of the engine.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub engine: String,
+    /// The engine's certificate authority, DIR/tls/ca.pem.
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Name that the engine's certificate bears, if not the host of --engine.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// File with the token sent to the engine.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Connections, each a producer of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
+    pub producers: u16,
+    /// Views per batch.
+    #[arg(long, value_name = "VIEWS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
+    pub batch: u32,
+    /// Batches of one producer that may be unanswered.
+    #[arg(long, value_name = "BATCHES", default_value_t = IN_FLIGHT_BATCHES_MAX, value_parser = clap::value_parser!(u16).range(1..=i64::from(IN_FLIGHT_BATCHES_MAX)))]
+    pub in_flight: u16,
+    /// How long a lost engine is waited for.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub reconnect_timeout: Duration,
+    /// HTTP address of the engine: compare what it serves with exact counts. It must hold no view before.
+    #[arg(long, value_name = "URL")]
+    pub verify: Option<String>,
+    /// Write the report there as JSON; it goes to stdout in any case.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// `loadgen run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Views per second over all producers, or max: as fast as the engine answers.
+    #[arg(long, value_name = "VIEWS|max", default_value = "100000", value_parser = rate)]
+    pub rate: Rate,
+    /// For how long views are made.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// Distinct videos to draw from.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(VIDEOS_MAX)))]
+    pub videos: u32,
+    /// Zipf exponent of the videos' popularity; 0 is uniform.
+    #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
+    pub zipf: f64,
+    /// Seed: the same seed gives the same views.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `loadgen replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The views, CSV or CSV.gz.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Milliseconds added to every time of the file.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub shift_ms: i64,
+    /// Shift the times so that the newest view of the file happens now.
+    #[arg(long, conflicts_with = "shift_ms")]
+    pub shift_to_now: bool,
+    /// max: as fast as the engine answers; 1x: as it happened; 10x: ten times as fast.
+    #[arg(long, value_name = "max|1x", default_value = "max", value_parser = speed)]
+    pub speed: Speed,
+}
+
+impl TargetArgs {
+    fn target(&self) -> Result<Target, LoadError> {
+        let mut client = ClientConfig::with_ca_file(&self.engine, &self.ca)?;
+        client.server_name = self.server_name.clone();
+        client.in_flight_max = self.in_flight;
+        client.reconnect_timeout = self.reconnect_timeout;
+        client.idle_timeout = IDLE_TIMEOUT;
+        if let Some(path) = &self.token_file {
+            let token = std::fs::read_to_string(path);
+            let token = token.map_err(|source| LoadError::Read { path: path.clone(), source })?;
+            client.token = token.trim().as_bytes().to_vec();
+        }
+        Ok(Target { client, producers: self.producers, batch_views: self.batch, verify: self.verify.clone() })
+    }
+}
+
+impl RunArgs {
+    /// The options meant, with the CA and token files read.
+    ///
+    /// # Errors
+    /// [`LoadError`] for files that cannot be read.
+    pub fn options(&self) -> Result<RunOptions, LoadError> {
+        Ok(RunOptions {
+            target: self.target.target()?,
+            rate: self.rate,
+            duration: self.duration,
+            videos: self.videos,
+            zipf: self.zipf,
+            seed: self.seed,
+        })
+    }
+}
+
+impl ReplayArgs {
+    /// The options meant, with the CA and token files read.
+    ///
+    /// # Errors
+    /// [`LoadError`] for files that cannot be read.
+    pub fn options(&self) -> Result<ReplayOptions, LoadError> {
+        let shift = if self.shift_to_now { Shift::ToNow } else { Shift::ByMs(self.shift_ms) };
+        Ok(ReplayOptions { target: self.target.target()?, file: self.file.clone(), shift, speed: self.speed })
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate::Max);
+    }
+    let number = text.parse::<u64>().ok().filter(|rate| (1..=RATE_PER_S_MAX).contains(rate));
+    number.map(Rate::PerSecond).ok_or_else(|| format!("1 to {RATE_PER_S_MAX} views per second, or max"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    let parsed = parsed.filter(|parsed| !parsed.is_zero());
+    parsed.ok_or_else(|| "a time above 0 with its unit, such as 500ms, 10s, 2m or 1h".to_owned())
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "a number from 0 upward, such as 1.0".to_owned())
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    let times = text.strip_suffix('x').and_then(|number| number.parse::<f64>().ok());
+    let times = times.filter(|times| times.is_finite() && *times > 0.0);
+    times.map(Speed::Times).ok_or_else(|| "max, or a multiple of real time such as 1x".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_promised_command_lines_parse() {
+        let line = "loadgen run --engine=127.0.0.1:4433 --ca=ca.pem --rate=1000000 --duration=10s --videos=1000000 --zipf=1.0 \
+                    --producers=2 --batch=4096 --seed=1 --verify=http://127.0.0.1:8080 --report=r.json";
+        let Command::Run(run) = parse(line).unwrap().command else {
+            panic!("not a run");
+        };
+        assert_eq!((run.rate, run.duration), (Rate::PerSecond(1_000_000), Duration::from_secs(10)));
+        assert_eq!((run.target.producers, run.target.batch, run.seed), (2, 4096, 1));
+        for (shift, expected) in [("--shift-ms=-5000", (-5000, false)), ("--shift-to-now", (0, true)), ("", (0, false))]
+        {
+            let line = format!(
+                "loadgen replay f.csv.gz --engine=h:1 --ca=c {shift} --speed=1x --verify=http://h:2 --report=r"
+            );
+            let Command::Replay(replay) = parse(&line).unwrap().command else {
+                panic!("not a replay");
+            };
+            assert_eq!((replay.shift_ms, replay.shift_to_now), expected);
+            assert_eq!(replay.speed, Speed::Times(1.0));
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_usage_errors() {
+        for bad in [
+            "run --ca=c",
+            "run --engine=h:1",
+            "run --engine=h:1 --ca=c --rate=0",
+            "run --engine=h:1 --ca=c --rate=fast",
+            "run --engine=h:1 --ca=c --duration=10",
+            "run --engine=h:1 --ca=c --duration=0s",
+            "run --engine=h:1 --ca=c --zipf=-1",
+            "run --engine=h:1 --ca=c --batch=8193",
+            "run --engine=h:1 --ca=c --videos=0",
+            "run --engine=h:1 --ca=c --producers=0",
+            "replay --engine=h:1 --ca=c",
+            "replay f --engine=h:1 --ca=c --speed=2",
+            "replay f --engine=h:1 --ca=c --shift-ms=1 --shift-to-now",
+            "replay f --engine=h:1 --ca=c --unknown=1",
+        ] {
+            let error = parse(&format!("loadgen {bad}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Compares what the engine serves over HTTP with the oracle's exact counts: every period's full list, its order, ranks, counts
+//! and bounds.
+//!
+//! It knows the engine only by its public answers. Invariant: `verified` is true only if all four periods were answered for an
+//! epoch that holds everything acknowledged, and agree in every row.
+
+use std::time::{Duration, Instant};
+
+use highwater_proto::{Epoch, Period, TOP_K_MAX};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::error::LoadError;
+use crate::oracle::{ExpectedRow, MinuteIndex, Oracle, VideoIds};
+
+/// How long an engine may take to answer at all before the load.
+const READY_WAIT: Duration = Duration::from_secs(15);
+/// How long the snapshot that holds everything may take.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(60);
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Differences told per period.
+const DIFFERENCES_MAX: usize = 10;
+/// Largest answer read: a full list of the longest ids, escaped.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// The engine's answer to a question for a top list.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Answer {
+    /// Echo of the period asked for.
+    pub period: String,
+    /// `sliding` or `tumbling`.
+    pub window: String,
+    /// Start of the window, RFC 3339; null for all-time.
+    pub start_time: Option<String>,
+    /// End of the window, exclusive.
+    pub end_time: Option<String>,
+    /// Engine time of the answer.
+    pub as_of: String,
+    /// Snapshot epoch.
+    pub epoch: u64,
+    /// The list.
+    pub top_videos: Vec<AnswerRow>,
+}
+
+/// One row of an [`Answer`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AnswerRow {
+    /// From 1.
+    pub rank: u64,
+    /// The video.
+    pub video_id: String,
+    /// Its views in the window.
+    pub view_count: u64,
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Default)]
+pub struct Verification {
+    /// Whether everything agrees.
+    pub verified: bool,
+    /// The oldest epoch among the answers.
+    pub epoch: Option<u64>,
+    /// What differs, the first few per period.
+    pub differences: Vec<String>,
+}
+
+/// Asks one engine over HTTP.
+#[derive(Debug)]
+pub struct Verifier {
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Verifier {
+    /// A verifier for `http://HOST:PORT`.
+    ///
+    /// # Errors
+    /// [`LoadError::Option`] if that is no plain HTTP address.
+    pub fn new(url: &str) -> Result<Self, LoadError> {
+        let url = url.trim_end_matches('/');
+        if url.strip_prefix("http://").is_none_or(str::is_empty) {
+            return Err(LoadError::Option {
+                option: "verify",
+                value: url.to_owned(),
+                reason: "http://HOST:PORT is needed, such as http://127.0.0.1:8080".into(),
+            });
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .proxy(None)
+            .build();
+        Ok(Self { url: url.to_owned(), agent: config.into() })
+    }
+
+    /// Makes sure that the engine holds no view yet.
+    ///
+    /// # Errors
+    /// [`LoadError::EngineNotEmpty`] if it does, [`LoadError::Http`] if it does not answer.
+    pub fn check_empty(&self) -> Result<(), LoadError> {
+        let answer = self.top(Period::AllTime, 1, None, READY_WAIT)?;
+        match answer.top_videos.into_iter().next() {
+            None => Ok(()),
+            Some(row) => Err(LoadError::EngineNotEmpty {
+                url: self.url.clone(),
+                video_id: row.video_id,
+                view_count: row.view_count,
+            }),
+        }
+    }
+
+    /// Compares every period's full list as of `epoch` or later with the oracle.
+    ///
+    /// # Errors
+    /// [`LoadError::Http`] if an answer cannot be had; differences are no error.
+    pub fn compare(&self, oracle: &Oracle, ids: &dyn VideoIds, epoch: Epoch) -> Result<Verification, LoadError> {
+        let mut differences = Vec::new();
+        let mut oldest: Option<u64> = None;
+        for period in Period::ALL {
+            let answer = self.top(period, TOP_K_MAX, Some(epoch), SNAPSHOT_WAIT)?;
+            oldest = Some(oldest.map_or(answer.epoch, |oldest| oldest.min(answer.epoch)));
+            let found = compare_answer(period, epoch, &answer, oracle, ids);
+            differences.extend(found.into_iter().take(DIFFERENCES_MAX).map(|text| format!("{period}: {text}")));
+        }
+        if oracle.undecidable_views() > 0 {
+            differences.push(format!(
+                "{} views are in batches whose refusals the engine no longer knows in detail, so their count is undecidable",
+                oracle.undecidable_views()
+            ));
+        }
+        Ok(Verification { verified: differences.is_empty(), epoch: oldest, differences })
+    }
+
+    /// Asks for a list, again while the engine is not reachable or not so far (503).
+    fn top(&self, period: Period, k: usize, epoch: Option<Epoch>, wait: Duration) -> Result<Answer, LoadError> {
+        let mut url = format!("{}/v1/videos/top?period={period}&k={k}", self.url);
+        if let Some(epoch) = epoch {
+            url.push_str(&format!("&min_epoch={}", epoch.0));
+        }
+        let started = Instant::now();
+        loop {
+            let reason = match self.agent.get(&url).call() {
+                Ok(mut response) => {
+                    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+                    match (response.status().as_u16(), body) {
+                        (200, Ok(body)) => return parse(&url, &body),
+                        (503, Ok(body)) => format!("not ready (503): {}", body.trim()),
+                        (status, Ok(body)) => {
+                            return Err(self.failed(&url, format!("status {status}: {}", body.trim())));
+                        }
+                        (_, Err(error)) => error.to_string(),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            if started.elapsed() >= wait {
+                return Err(self.failed(&url, format!("after {wait:?}: {reason}")));
+            }
+            std::thread::sleep(RETRY_EVERY);
+        }
+    }
+
+    fn failed(&self, url: &str, reason: String) -> LoadError {
+        LoadError::Http { url: url.to_owned(), reason }
+    }
+}
+
+fn parse(url: &str, body: &str) -> Result<Answer, LoadError> {
+    serde_json::from_str(body).map_err(|error| LoadError::Http {
+        url: url.to_owned(),
+        reason: format!("the answer is not as promised: {error}"),
+    })
+}
+
+/// Minutes of a sliding window before the minute of engine time; `None` for all-time.
+fn window_minutes(period: Period) -> Option<u64> {
+    match period {
+        Period::Hour => Some(60),
+        Period::Day => Some(24 * 60),
+        Period::Month => Some(30 * 24 * 60),
+        Period::AllTime => None,
+    }
+}
+
+/// Everything in which the answer is not what the oracle says.
+#[must_use]
+pub fn compare_answer(
+    period: Period,
+    epoch: Epoch,
+    answer: &Answer,
+    oracle: &Oracle,
+    ids: &dyn VideoIds,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    if answer.period != period.as_str() || answer.window != "sliding" {
+        differences
+            .push(format!("the answer is for {} ({}), not for a sliding {period}", answer.period, answer.window));
+    }
+    if answer.epoch < epoch.0 {
+        differences.push(format!("epoch {} was answered where {} or later was asked for", answer.epoch, epoch.0));
+    }
+    match bounds(period, answer, oracle) {
+        Err(text) => differences.push(text),
+        Ok((bounds, wrong)) => {
+            differences.extend(wrong);
+            let expected = oracle.top(bounds.start..bounds.end, TOP_K_MAX, ids);
+            compare_rows(&answer.top_videos, &expected, &mut differences);
+        }
+    }
+    differences
+}
+
+/// The answer's bounds, and what is wrong with them given its engine time and the latest minute counted.
+fn bounds(
+    period: Period,
+    answer: &Answer,
+    oracle: &Oracle,
+) -> Result<(std::ops::Range<MinuteIndex>, Vec<String>), String> {
+    let as_of = time("as_of", &answer.as_of)?;
+    let end = answer.end_time.as_deref().ok_or("end_time is null")?;
+    let end_ms = time("end_time", end)?;
+    let start_ms = answer.start_time.as_deref().map(|start| time("start_time", start)).transpose()?;
+    let now = MinuteIndex::of_ms(as_of).0;
+    let expected_start = window_minutes(period).map(|minutes| now.saturating_sub(minutes) * 60_000);
+    let expected_end = (oracle.minute_max().map_or(now, |latest| latest.0.max(now)) + 1) * 60_000;
+    let mut wrong = Vec::new();
+    if start_ms != expected_start {
+        wrong.push(format!(
+            "start_time {:?} where {} was due as of {}",
+            answer.start_time,
+            expected_start.map_or("null".into(), rfc3339),
+            answer.as_of
+        ));
+    }
+    if end_ms != expected_end {
+        wrong.push(format!("end_time {end} where {} was due as of {}", rfc3339(expected_end), answer.as_of));
+    }
+    let start = MinuteIndex(start_ms.unwrap_or(0).div_ceil(60_000));
+    let end = MinuteIndex(end_ms.div_ceil(60_000));
+    Ok((start..end, wrong))
+}
+
+fn time(name: &str, text: &str) -> Result<u64, String> {
+    let parsed = text.parse::<Timestamp>().map_err(|error| format!("{name} {text:?} is no RFC 3339 time: {error}"))?;
+    u64::try_from(parsed.as_millisecond()).map_err(|_| format!("{name} {text:?} lies before 1970"))
+}
+
+fn rfc3339(time_ms: u64) -> String {
+    let timestamp = i64::try_from(time_ms).ok().and_then(|time_ms| Timestamp::from_millisecond(time_ms).ok());
+    timestamp.map_or_else(|| format!("{time_ms} ms"), |timestamp| timestamp.to_string())
+}
+
+fn compare_rows(found: &[AnswerRow], expected: &[ExpectedRow], differences: &mut Vec<String>) {
+    if found.len() != expected.len() {
+        differences.push(format!("{} rows where {} were due", found.len(), expected.len()));
+    }
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let rank = index as u64 + 1;
+        if found.rank != rank {
+            differences.push(format!("row {rank} bears rank {}", found.rank));
+        }
+        if found.video_id != expected.video_id || found.view_count != expected.view_count {
+            differences.push(format!(
+                "rank {rank}: {:?} with {} views where {:?} with {} was due",
+                found.video_id, found.view_count, expected.video_id, expected.view_count
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::oracle::{Row, VideoIndex};
+
+    struct Names;
+
+    impl VideoIds for Names {
+        fn video_count(&self) -> u32 {
+            3
+        }
+        fn write_id(&self, video: VideoIndex, out: &mut String) {
+            out.push_str(["a", "b", "c"][video.0 as usize]);
+        }
+    }
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    /// a: two views now; b: one now, one 59 minutes ago; c: one two hours ago.
+    fn oracle() -> (Oracle, u64) {
+        let now_ms = 500_000 * HOUR_MS + 30_500;
+        let row = |video, timestamp_ms| Row { video: VideoIndex(video), timestamp_ms };
+        let mut oracle = Oracle::new(3);
+        let rows = [(0, 0), (0, 1000), (1, 0), (1, 59 * 60_000), (2, 2 * HOUR_MS)];
+        oracle.add_batch(&rows.map(|(video, ago_ms)| row(video, now_ms - ago_ms)), &[]);
+        (oracle, now_ms)
+    }
+
+    fn hour_answer(now_ms: u64) -> Answer {
+        let row = |rank, video_id: &str, view_count| AnswerRow { rank, video_id: video_id.into(), view_count };
+        Answer {
+            period: "hour".into(),
+            window: "sliding".into(),
+            start_time: Some(rfc3339(now_ms - 30_500 - HOUR_MS)),
+            end_time: Some(rfc3339(now_ms - 30_500 + 60_000)),
+            as_of: rfc3339(now_ms),
+            epoch: 9,
+            top_videos: vec![row(1, "a", 2), row(2, "b", 2)],
+        }
+    }
+
+    fn differences(change: impl FnOnce(&mut Answer)) -> Vec<String> {
+        let (oracle, now_ms) = oracle();
+        let mut answer = hour_answer(now_ms);
+        change(&mut answer);
+        compare_answer(Period::Hour, Epoch(9), &answer, &oracle, &Names)
+    }
+
+    #[test]
+    fn a_right_answer_has_no_difference() {
+        assert_eq!(differences(|_| {}), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_kind_of_wrong_answer_is_told() {
+        let wrong: [(&str, fn(&mut Answer)); 9] = [
+            ("2 views where", |answer| answer.top_videos.swap(0, 1)),
+            ("3 views where", |answer| answer.top_videos[0].view_count = 3),
+            ("bears rank 7", |answer| answer.top_videos[1].rank = 7),
+            ("1 rows where 2", |answer| answer.top_videos.truncate(1)),
+            ("epoch 8", |answer| answer.epoch = 8),
+            ("start_time", |answer| answer.start_time = None),
+            ("end_time", |answer| answer.end_time = Some(rfc3339(0))),
+            ("RFC 3339", |answer| answer.as_of = "yesterday".into()),
+            ("day", |answer| answer.period = "day".into()),
+        ];
+        for (expected, change) in wrong {
+            let texts = differences(change).join("; ");
+            assert!(texts.contains(expected), "{expected:?} not in {texts:?}");
+        }
+    }
+
+    #[test]
+    fn all_time_starts_at_null() {
+        let (oracle, now_ms) = oracle();
+        let mut answer = hour_answer(now_ms);
+        answer.period = "all-time".into();
+        answer.start_time = None;
+        answer.top_videos.push(AnswerRow { rank: 3, video_id: "c".into(), view_count: 1 });
+        let found = compare_answer(Period::AllTime, Epoch(1), &answer, &oracle, &Names);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    /// Answers each connection with the next of these (status line, body).
+    fn serve(answers: Vec<(&'static str, String)>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _read = stream.read(&mut request).unwrap();
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                    .unwrap();
+            }
+        });
+        url
+    }
+
+    fn body(rows: &str) -> String {
+        format!(
+            r#"{{"period":"all-time","window":"sliding","start_time":null,"end_time":"2024-07-15T12:01:00Z",
+               "as_of":"2024-07-15T12:00:00.123Z","epoch":3,"top_videos":[{rows}],"later_field":1}}"#
+        )
+    }
+
+    #[test]
+    fn an_engine_that_holds_views_is_refused_and_one_not_ready_is_waited_for() {
+        let url = serve(vec![("503 Service Unavailable", "{}".into()), ("200 OK", body(""))]);
+        Verifier::new(&url).unwrap().check_empty().unwrap();
+        let url = serve(vec![("200 OK", body(r#"{"rank":1,"video_id":"x","view_count":5}"#))]);
+        let error = Verifier::new(&format!("{url}/")).unwrap().check_empty().unwrap_err();
+        assert!(
+            matches!(&error, LoadError::EngineNotEmpty { video_id, view_count: 5, .. } if video_id == "x"),
+            "{error}"
+        );
+        let url = serve(vec![("400 Bad Request", "no such period".into())]);
+        let error = Verifier::new(&url).unwrap().check_empty().unwrap_err();
+        assert!(error.to_string().contains("no such period"), "{error}");
+    }
+
+    #[test]
+    fn only_plain_http_addresses_are_taken() {
+        for bad in ["127.0.0.1:8080", "https://x", "http://"] {
+            assert!(Verifier::new(bad).unwrap_err().is_usage(), "{bad}");
+        }
+    }
+}

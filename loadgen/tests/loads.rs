@@ -1,0 +1,251 @@
+//! Whole loads against a small engine in the same process: run, replay, verification, loss of the engine, exit codes.
+//!
+//! What it is not: a test of the real engine. Invariant: what the small engine answers over HTTP is counted from the batches it
+//! logged, by sorting them, so an error of the oracle shows.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
+#[allow(dead_code, reason = "the client's tests use more of it")]
+#[path = "../../proto/client/tests/engine/mod.rs"]
+mod engine;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::{Book, Engine};
+use highwater_loadgen::{LoadError, Progress, Rate, ReplayOptions, RunOptions, Shift, Speed, Target, replay, run};
+use highwater_proto::{Batch, BatchRefusal, CloseReason, Period};
+
+const MINUTE_MS: u64 = 60_000;
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// Serves the book's ranking on a free port; `wrong` is added to every count.
+fn serve_http(book: Arc<Mutex<Book>>, wrong: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.unwrap(), &book, wrong);
+        }
+    });
+    url
+}
+
+fn answer(mut stream: TcpStream, book: &Mutex<Book>, wrong: u64) {
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    reader.read_line(&mut line).unwrap();
+    let mut header = String::new();
+    while reader.read_line(&mut header).unwrap() > 2 {
+        header.clear();
+    }
+    let query = line.split(' ').nth(1).unwrap().split_once('?').unwrap().1;
+    let parameters: BTreeMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let period: Period = parameters["period"].parse().unwrap();
+    let k: usize = parameters["k"].parse().unwrap();
+    let body = ranking(&book.lock().unwrap(), period, k, wrong);
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+}
+
+fn ranking(book: &Book, period: Period, k: usize, wrong: u64) -> String {
+    let as_of = now_ms();
+    let minute = as_of / MINUTE_MS;
+    let minutes = [Some(60), Some(1440), Some(43_200), None][period.index()];
+    let start_ms = minutes.map(|minutes| (minute - minutes) * MINUTE_MS);
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut latest = minute;
+    for payload in book.logged.values().flatten() {
+        for view in Batch::decode(payload).unwrap().views() {
+            latest = latest.max(view.timestamp_ms / MINUTE_MS);
+            if view.timestamp_ms >= start_ms.unwrap_or(0) {
+                *counts.entry(view.video_id.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let mut rows: Vec<(String, u64)> = counts.into_iter().collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let top_videos: Vec<serde_json::Value> = (1..)
+        .zip(rows.iter().take(k))
+        .map(|(rank, (id, count))| serde_json::json!({"rank": rank, "video_id": id, "view_count": count + wrong}))
+        .collect();
+    let time = |ms: u64| jiff::Timestamp::from_millisecond(ms as i64).unwrap().to_string();
+    serde_json::json!({
+        "period": period.as_str(), "window": "sliding", "start_time": start_ms.map(time),
+        "end_time": time((latest + 1) * MINUTE_MS), "as_of": time(as_of), "epoch": 1_000_000, "top_videos": top_videos,
+    })
+    .to_string()
+}
+
+fn target(engine: &Engine, verify: Option<String>) -> Target {
+    let mut client = engine.config();
+    client.idle_timeout = Duration::from_millis(600);
+    Target { client, producers: 2, batch_views: 500, verify }
+}
+
+fn run_options(engine: &Engine, verify: Option<String>) -> RunOptions {
+    RunOptions {
+        target: target(engine, verify),
+        rate: Rate::PerSecond(20_000),
+        duration: Duration::from_secs(1),
+        videos: 3000,
+        zipf: 1.0,
+        seed: 7,
+    }
+}
+
+#[test]
+fn a_run_at_a_set_rate_is_counted_to_the_last_view() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    let progress = Progress::new();
+    let outcome = run(&run_options(&engine, Some(url)), &progress).unwrap();
+    assert!(outcome.succeeded(), "{:?} {:?}", outcome.differences, outcome.failure);
+    let report = &outcome.report;
+    assert_eq!((report.views_sent, report.views_acked, report.views_counted), (20_000, 20_000, 20_000));
+    assert_eq!((report.verified, engine.views(), progress.views_acked()), (Some(true), 20_000, 20_000));
+    assert!(report.rate_per_s > 5_000.0 && report.rate_per_s < 21_000.0, "{}", report.rate_per_s);
+    assert!(report.bytes_per_view > 30.0 && report.distinct_videos > 1000);
+    assert!(report.ack_latency_us.max >= report.ack_latency_us.p50);
+}
+
+#[test]
+fn losses_and_refusals_on_the_way_count_nothing_twice() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    engine.book.lock().unwrap().refuse = Some((9, BatchRefusal::DiskFull, 2));
+    let book = Arc::clone(&engine.book);
+    let spoiler = std::thread::spawn(move || {
+        for _ in 0..4 {
+            std::thread::sleep(Duration::from_millis(150));
+            book.lock().unwrap().lose_after = Some((3, CloseReason::ShuttingDown));
+        }
+    });
+    let outcome = run(&run_options(&engine, Some(url)), &Progress::new()).unwrap();
+    spoiler.join().unwrap();
+    assert!(outcome.succeeded(), "{:?} {:?}", outcome.differences, outcome.failure);
+    let report = &outcome.report;
+    assert_eq!((report.views_acked, engine.views()), (20_000, 20_000));
+    assert!(report.reconnects >= 1 && report.retries >= 1 && report.duplicates >= 500, "{report:?}");
+}
+
+#[test]
+fn an_engine_that_dies_and_comes_back_is_verified_too() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    let options = RunOptions { duration: Duration::from_secs(2), ..run_options(&engine, Some(url)) };
+    let load = std::thread::spawn(move || run(&options, &Progress::new()).unwrap());
+    std::thread::sleep(Duration::from_millis(700));
+    let engine = engine.die_and_restart();
+    let outcome = load.join().unwrap();
+    assert!(outcome.succeeded(), "{:?} {:?}", outcome.differences, outcome.failure);
+    assert_eq!((outcome.report.views_acked, engine.views()), (40_000, 40_000));
+    assert!(outcome.report.reconnects >= 2, "{:?}", outcome.report);
+}
+
+#[test]
+fn wrong_counts_are_found_and_told() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 1);
+    let outcome = run(&run_options(&engine, Some(url)), &Progress::new()).unwrap();
+    assert!(!outcome.succeeded());
+    assert_eq!((outcome.report.verified, outcome.failure.is_none()), (Some(false), true));
+    assert!(outcome.differences.len() >= 4 && outcome.differences.len() <= 40, "{:?}", outcome.differences);
+}
+
+#[test]
+fn an_engine_with_views_is_refused_before_anything_is_sent() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    run(&run_options(&engine, None), &Progress::new()).unwrap();
+    let error = run(&run_options(&engine, Some(url)), &Progress::new()).unwrap_err();
+    assert!(matches!(error, LoadError::EngineNotEmpty { .. }), "{error}");
+    assert_eq!(engine.views(), 20_000);
+}
+
+#[test]
+fn a_stopped_run_reports_what_it_did() {
+    let engine = Engine::start();
+    let progress = Progress::new();
+    let stopper = Arc::clone(&progress);
+    let options = RunOptions { duration: Duration::from_secs(600), ..run_options(&engine, None) };
+    let stopping = std::thread::spawn(move || {
+        while stopper.views_acked() == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stopper.stop();
+    });
+    let outcome = run(&options, &progress).unwrap();
+    stopping.join().unwrap();
+    assert!(outcome.succeeded());
+    assert_eq!(outcome.report.views_sent, engine.views());
+}
+
+fn write_views(path: &Path, views: u64) {
+    let mut text = "video_id,ts_ms,user_id,region,device\n".to_owned();
+    for index in 0..views {
+        let video = index * index % 97;
+        text.push_str(&format!("\"video {video}, of the file\",{},u{index},,d\n", 1_000_000_000_000 + index * 997));
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_replayed_file_is_counted_in_every_period() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("views.csv");
+    write_views(&file, 7000);
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    let options = ReplayOptions { target: target(&engine, Some(url)), file, shift: Shift::ToNow, speed: Speed::Max };
+    let outcome = replay(&options, &Progress::new()).unwrap();
+    assert!(outcome.succeeded(), "{:?} {:?}", outcome.differences, outcome.failure);
+    assert_eq!((outcome.report.views_acked, outcome.report.distinct_videos), (7000, 49));
+    assert!(outcome.report.shift_ms > 0);
+}
+
+fn loadgen(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_command_line_reports_and_exits_as_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    write_views(Path::new(&path("views.csv")), 300);
+    let engine = Engine::start();
+    std::fs::write(path("ca.pem"), engine.config().ca_pem).unwrap();
+    let verify = format!("--verify={}", serve_http(Arc::clone(&engine.book), 0));
+    let (ca, report) = (format!("--ca={}", path("ca.pem")), format!("--report={}", path("report.json")));
+    let address = format!("--engine={}", engine.address);
+
+    let done =
+        loadgen(&["replay", &path("views.csv"), &address, &ca, "--shift-to-now", "--speed=max", &verify, &report]);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path("report.json")).unwrap()).unwrap();
+    for key in
+        ["views_sent", "views_acked", "duplicates", "refused", "shift_ms", "verified", "rate_per_s", "bytes_per_view"]
+    {
+        assert!(!json[key].is_null(), "{key} is missing: {json}");
+    }
+    for key in ["distinct_videos", "machine", "kernel", "commit", "command_line"] {
+        assert!(!json[key].is_null(), "{key} is missing: {json}");
+    }
+    for key in ["p50", "p90", "p99", "p999", "max"] {
+        assert!(json["ack_latency_us"][key].is_u64(), "{key} is missing: {json}");
+    }
+
+    let again = loadgen(&["run", &address, &ca, "--rate=1000", "--duration=100ms", &verify]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already holds views"));
+    assert_eq!(loadgen(&["run", &address, &ca, "--rate=1", "--duration=100ms"]).status.code(), Some(2));
+    assert_eq!(loadgen(&["run", &address]).status.code(), Some(2));
+    assert_eq!(loadgen(&["--help"]).status.code(), Some(0));
+}

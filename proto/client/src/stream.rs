@@ -1,0 +1,97 @@
+//! Frames over one QUIC stream, and what a broken connection means.
+//!
+//! It keeps no session. Invariant: a payload is read only after its header passed the protocol's limits.
+
+use highwater_proto::{CloseAction, CloseReason, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+
+use crate::error::ClientError;
+
+/// Why a session or an attempt is over.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// A new connection may mend it.
+    Lost(String),
+    /// Nothing mends it.
+    Fatal(ClientError),
+}
+
+impl<E: Into<ClientError>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+/// A frame as read: its kind and payload.
+pub(crate) struct Frame {
+    pub(crate) kind: FrameKind,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Reads one whole frame.
+pub(crate) async fn read_frame(receive: &mut RecvStream) -> Result<Frame, Broken> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    receive.read_exact(&mut header).await.map_err(read_broken)?;
+    let header = FrameHeader::decode(&header).map_err(ClientError::from)?;
+    let mut payload = vec![0; header.payload_bytes as usize];
+    receive.read_exact(&mut payload).await.map_err(read_broken)?;
+    Ok(Frame { kind: header.kind, payload })
+}
+
+/// Writes one whole frame.
+pub(crate) async fn write_frame(send: &mut SendStream, frame: &[u8]) -> Result<(), Broken> {
+    send.write_all(frame).await.map_err(write_broken)
+}
+
+/// A frame that the session's state does not allow.
+pub(crate) fn unexpected(kind: FrameKind, instead_of: &str) -> Broken {
+    Broken::Fatal(ClientError::Protocol(format!("a {kind} frame came where {instead_of} was due")))
+}
+
+fn read_broken(error: ReadExactError) -> Broken {
+    match error {
+        ReadExactError::FinishedEarly(_) => Broken::Lost("the engine ended the stream".into()),
+        ReadExactError::ReadError(ReadError::ConnectionLost(error)) => connection_broken(&error),
+        ReadExactError::ReadError(error) => Broken::Lost(error.to_string()),
+    }
+}
+
+pub(crate) fn write_broken(error: WriteError) -> Broken {
+    match error {
+        WriteError::ConnectionLost(error) => connection_broken(&error),
+        error => Broken::Lost(error.to_string()),
+    }
+}
+
+/// Judges a connection's end: which reasons a new connection may mend.
+pub(crate) fn connection_broken(error: &ConnectionError) -> Broken {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let text = String::from_utf8_lossy(&close.reason).into_owned();
+            match CloseReason::from_code(close.error_code.into_inner()) {
+                None => Broken::Fatal(ClientError::Protocol(format!(
+                    "it closed the connection with the unknown code {}: {text}",
+                    close.error_code
+                ))),
+                Some(reason) => match reason.action() {
+                    CloseAction::Finish | CloseAction::Reconnect => Broken::Lost(format!("{reason}: {text}")),
+                    CloseAction::FreshProducer | CloseAction::Stop => {
+                        Broken::Fatal(ClientError::Closed { reason, text })
+                    }
+                },
+            }
+        }
+        ConnectionError::TransportError(error) if is_tls_alert(error.code.into()) => {
+            Broken::Fatal(ClientError::Handshake { engine: String::new(), reason: error.to_string() })
+        }
+        ConnectionError::ConnectionClosed(close) if is_tls_alert(close.error_code.into()) => {
+            Broken::Fatal(ClientError::Handshake { engine: String::new(), reason: close.to_string() })
+        }
+        error => Broken::Lost(error.to_string()),
+    }
+}
+
+/// TLS alerts travel as transport errors 0x100 to 0x1ff (RFC 9001, section 4.8).
+fn is_tls_alert(code: u64) -> bool {
+    (0x100..0x200).contains(&code)
+}

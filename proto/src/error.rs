@@ -1,0 +1,186 @@
+//! What can be wrong with bytes, with a view, or with a word.
+//!
+//! What it is not: refusals of sound input, which are verdicts (see [`crate::words`]). Invariant: each text says what was found, what
+//! is allowed and what to do; [`DecodeError::close_reason`] gives the code a connection is closed with.
+
+use crate::close::CloseReason;
+use crate::frame::FrameKind;
+use crate::limits::{FIELD_BYTES_MAX, VIDEO_ID_BYTES_MAX};
+use thiserror::Error;
+
+/// Bytes that are not what the protocol says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// A frame header names no known kind.
+    #[error("unknown frame kind {found:#04x}: use a kind of highwater/1 (PROTOCOL.md, section 3)")]
+    UnknownKind {
+        /// The kind byte.
+        found: u8,
+    },
+    /// A frame states a payload longer than its kind may have.
+    #[error("{kind} payload of {bytes} bytes is over the limit of {max}: send less at once")]
+    PayloadTooLong {
+        /// The frame's kind.
+        kind: FrameKind,
+        /// The stated length.
+        bytes: u64,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// The payload ends before what it states.
+    #[error("{what} ends too soon: {needed} bytes needed, {available} left; check the lengths stated before it")]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes left.
+        available: usize,
+    },
+    /// The payload goes on after its end.
+    #[error("{what} has {bytes} bytes too many at its end: check the lengths stated in it")]
+    Trailing {
+        /// What was being read.
+        what: &'static str,
+        /// Bytes left over.
+        bytes: usize,
+    },
+    /// Reserved bytes are not zero.
+    #[error("reserved bytes of {what} are not zero: write zeros")]
+    Reserved {
+        /// Where they stand.
+        what: &'static str,
+    },
+    /// The peer speaks another version.
+    #[error(
+        "protocol version {found} is not supported: this side reads version {supported}; bring both to one version"
+    )]
+    Version {
+        /// The version in the frame.
+        found: u16,
+        /// The version read here.
+        supported: u16,
+    },
+    /// A code stands for nothing.
+    #[error("unknown {field} {found}: use one of the codes in PROTOCOL.md")]
+    UnknownCode {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// A number is outside its range.
+    #[error("{field} is {found}, allowed is {min} to {max}")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A column uses an encoding that is not accepted.
+    #[error("column {column} has encoding {found}, accepted is 0 (plain): use an encoding that the welcome names")]
+    Encoding {
+        /// The column.
+        column: &'static str,
+        /// Its encoding byte.
+        found: u8,
+    },
+    /// A column's strings do not fill it exactly.
+    #[error("column {column} states {stated} bytes but its views need {needed}: check the lengths of its strings")]
+    ColumnLength {
+        /// The column.
+        column: &'static str,
+        /// The column's byte length.
+        stated: u64,
+        /// What its views need.
+        needed: u64,
+    },
+    /// A string is not UTF-8.
+    #[error("{field} is not valid UTF-8 (each string by itself must be): encode it as UTF-8")]
+    NotUtf8 {
+        /// The field or column.
+        field: &'static str,
+    },
+    /// A video id that must have at least one byte has none.
+    #[error("view {view} has an empty video_id, allowed are 1 to 255 bytes: leave the view out or name its video")]
+    EmptyVideoId {
+        /// Index of the view; 0 in a look-up.
+        view: u32,
+    },
+    /// The batch's checksum does not fit its content.
+    #[error(
+        "batch checksum is {stated:#010x}, its content gives {computed:#010x}: it covers version, producer and content"
+    )]
+    Checksum {
+        /// The checksum in the batch.
+        stated: u32,
+        /// The checksum of what arrived.
+        computed: u32,
+    },
+    /// Entries that must be in order are not.
+    #[error("{what} {index} is out of order or stands twice: sort as PROTOCOL.md says")]
+    Order {
+        /// What kind of entry.
+        what: &'static str,
+        /// Its index.
+        index: usize,
+    },
+}
+
+impl DecodeError {
+    /// The code to close the connection with.
+    pub fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::Version { .. } => CloseReason::VersionUnsupported,
+            Self::Checksum { .. } => CloseReason::ChecksumMismatch,
+            Self::PayloadTooLong { .. } => CloseReason::LimitExceeded,
+            Self::OutOfRange { found, max, .. } if found > max => CloseReason::LimitExceeded,
+            Self::EmptyVideoId { .. } | Self::NotUtf8 { field: "video_id" } => CloseReason::InvalidVideoId,
+            _ => CloseReason::Malformed,
+        }
+    }
+}
+
+/// A view that cannot be put into a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InvalidView {
+    /// The video id is empty.
+    #[error("video_id is empty, allowed are 1 to {VIDEO_ID_BYTES_MAX} bytes: name the video or leave the view out")]
+    VideoIdEmpty,
+    /// The video id is too long.
+    #[error("video_id has {bytes} bytes, allowed are 1 to {VIDEO_ID_BYTES_MAX}: use a shorter id")]
+    VideoIdTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Another string is too long.
+    #[error("{field} has {bytes} bytes, allowed are up to {FIELD_BYTES_MAX}: shorten it")]
+    FieldTooLong {
+        /// Which.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// A text that names no word of a closed list.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("unknown {what} {found:?}: use {allowed}")]
+pub struct UnknownWord {
+    /// What the text should have named.
+    pub what: &'static str,
+    /// The text.
+    pub found: String,
+    /// The words allowed.
+    pub allowed: &'static str,
+}
+
+impl UnknownWord {
+    pub(crate) fn new(what: &'static str, found: &str, allowed: &'static str) -> Self {
+        Self { what, found: found.to_owned(), allowed }
+    }
+}

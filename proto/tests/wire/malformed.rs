@@ -1,0 +1,121 @@
+//! Malformed payloads one by one: the right error, and the close code that the page promises.
+//!
+//! What it is not: a search for panics, see properties. Invariant: each rule of the page that a single changed field can break has a
+//! case here.
+
+use crate::golden::PRODUCER;
+use crate::page::example;
+use highwater_proto::{
+    Ack, Batch, BatchRefused, CloseReason, DecodeError, FrameHeader, Hello, Lookup, Redirect, Snapshot, Subscribe,
+    VideoCounts, Welcome, batch_header,
+};
+
+/// The payload of an example with the bytes at `at` replaced.
+fn changed(name: &str, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut payload = example(name).split_off(8);
+    payload[at..at + bytes.len()].copy_from_slice(bytes);
+    payload
+}
+
+fn closes<T: std::fmt::Debug>(outcome: Result<T, DecodeError>, reason: CloseReason, names: &str) {
+    let error = outcome.expect_err("the change is refused");
+    assert_eq!(error.close_reason(), reason, "{error}");
+    assert!(error.to_string().contains(names), "{error:?} reads: {error}");
+}
+
+use CloseReason::{ChecksumMismatch, InvalidVideoId, LimitExceeded, Malformed, VersionUnsupported};
+
+#[test]
+fn the_page_s_examples_of_closing() {
+    closes(FrameHeader::decode(&[8, 0, 0, 0, 7, 0, 0, 0]), Malformed, "kind 0x07");
+    closes(FrameHeader::decode(&[1, 0, 0x10, 0, 0x10, 0, 0, 0]), LimitExceeded, "1048577 bytes");
+    closes(Hello::decode(&changed("hello", 0, &[2, 0])), VersionUnsupported, "version 2");
+    closes(Batch::verify(&changed("batch", 0, &[0x78]), 1, PRODUCER), ChecksumMismatch, "0xf1043e78");
+    closes(Batch::decode(&changed("batch", 24, &[0, 18])), InvalidVideoId, "view 0");
+    closes(Batch::decode(&changed("batch", 16, &[1])), Malformed, "column video_id has encoding 1");
+}
+
+#[test]
+fn hello() {
+    closes(Hello::decode(&changed("hello", 2, &[0])), Malformed, "hello mode 0");
+    closes(Hello::decode(&changed("hello", 3, &[1])), Malformed, "reserved");
+    closes(Hello::decode(&changed("hello", 4, &[7])), Malformed, "7 bytes needed, 6 left");
+    closes(Hello::decode(&changed("hello", 4, &[1, 4])), LimitExceeded, "token length is 1025");
+    closes(Hello::decode(&[0; 1049]), LimitExceeded, "1049");
+    let debug = format!("{:?}", Hello::decode(&changed("hello", 0, &[1])).unwrap());
+    assert!(!debug.contains("s3cret") && !debug.contains("115"), "{debug}");
+}
+
+#[test]
+fn welcome_and_redirect() {
+    closes(Welcome::decode(&changed("welcome", 2, &[2])), LimitExceeded, "home core is 2, allowed is 0 to 1");
+    closes(Welcome::decode(&changed("welcome", 4, &[0])), Malformed, "port count is 0");
+    closes(Welcome::decode(&changed("welcome", 4, &[65])), LimitExceeded, "port count is 65");
+    closes(Welcome::decode(&changed("welcome", 6, &[65])), LimitExceeded, "in_flight_batches_max is 65");
+    closes(Welcome::decode(&changed("welcome", 56, &[0, 0])), Malformed, "batch_views_max is 0");
+    closes(Welcome::decode(&changed("welcome", 60, &[0, 0, 0])), Malformed, "batch_bytes_max is 0");
+    closes(Welcome::decode(&changed("welcome", 64, &[2])), Malformed, "encodings");
+    closes(Welcome::decode(&changed("welcome", 69, &[0, 0, 1])), Malformed, "reserved");
+    closes(Redirect::decode(&changed("redirect", 8, &[0, 0])), Malformed, "port is 0");
+    closes(Redirect::decode(&changed("redirect", 12, &[0xff])), Malformed, "host is not valid UTF-8");
+}
+
+#[test]
+fn batch() {
+    closes(batch_header(&[0; 15]), Malformed, "BATCH ends too soon");
+    closes(Batch::decode(&changed("batch", 4, &[0])), Malformed, "view count is 0");
+    closes(Batch::decode(&changed("batch", 4, &[1, 0x20])), LimitExceeded, "view count is 8193");
+    closes(Batch::decode(&changed("batch", 4, &[3])), Malformed, "video_id");
+    closes(Batch::decode(&changed("batch", 8, &[0])), Malformed, "batch sequence is 0");
+    closes(Batch::decode(&changed("batch", 17, &[1])), Malformed, "reserved");
+    closes(Batch::decode(&changed("batch", 20, &[0xff; 4])), Malformed, "BATCH ends too soon");
+    closes(Batch::decode(&changed("batch", 24, &[12])), Malformed, "column video_id states 20 bytes");
+    // The second id is "Zürich": its first two bytes are a letter and half of another.
+    closes(Batch::decode(&changed("batch", 24, &[13, 5])), InvalidVideoId, "video_id is not valid UTF-8");
+    closes(Batch::decode(&changed("batch", 38, &[0xff])), InvalidVideoId, "video_id is not valid UTF-8");
+    closes(Batch::decode(&changed("batch", 48, &[15])), Malformed, "timestamp_ms");
+    closes(Batch::decode(&changed("batch", 78, &[0xff])), Malformed, "user_id is not valid UTF-8");
+}
+
+#[test]
+fn ack_and_batch_refused() {
+    closes(Ack::decode(&changed("ack", 0, &[0])), Malformed, "ack sequence is 0");
+    closes(Ack::decode(&changed("ack", 16, &[0xff, 0xff])), LimitExceeded, "views of an ack is 65536");
+    closes(Ack::decode(&changed("ack", 20, &[1])), LimitExceeded, "duplicate views beside counted ones");
+    closes(Ack::decode(&changed("ack", 24, &[2])), LimitExceeded, "refused range count is 2");
+    closes(Ack::decode(&changed("ack", 24, &[0xff; 4])), LimitExceeded, "refused range count");
+    closes(Ack::decode(&changed("ack", 24, &[0])), Malformed, "12 bytes too many");
+    closes(Ack::decode(&changed("ack", 28, &[2])), Malformed, "detail_complete 2");
+    closes(Ack::decode(&changed("ack", 28, &[0])), Malformed, "first refused view is 1");
+    closes(Ack::decode(&changed("ack-duplicate", 28, &[1])), LimitExceeded, "first refused view");
+    closes(Ack::decode(&changed("ack", 36, &[0])), Malformed, "views of a refused range is 0");
+    closes(Ack::decode(&changed("ack", 40, &[4])), Malformed, "view refusal 4");
+    let twice = [&changed("ack", 24, &[2])[..], &example("ack")[40..]].concat();
+    closes(Ack::decode(&twice), Malformed, "refused range 1 is out of order");
+    closes(BatchRefused::decode(&changed("batch-refused", 8, &[6])), Malformed, "batch refusal 6");
+}
+
+#[test]
+fn queries() {
+    closes(Lookup::decode(&changed("lookup", 0, &[0])), InvalidVideoId, "empty video_id");
+    closes(Lookup::decode(&changed("lookup", 4, &[0xff])), InvalidVideoId, "UTF-8");
+    closes(Subscribe::decode(&[0; 9]), LimitExceeded, "SUBSCRIBE payload of 9 bytes");
+    closes(VideoCounts::decode(&changed("lookup-answer", 16, &[8])), LimitExceeded, "period counts is 8");
+    closes(VideoCounts::decode(&changed("lookup-answer", 20, &[3])), Malformed, "period count 1 is out of order");
+    closes(VideoCounts::decode(&changed("lookup-answer", 37, &[1])), Malformed, "window of all-time 1");
+    closes(VideoCounts::decode(&changed("lookup-answer", 24, &[0xe9, 3])), LimitExceeded, "rank is 1001");
+}
+
+#[test]
+fn snapshot() {
+    closes(Snapshot::decode(&changed("snapshot", 32, &[8])), LimitExceeded, "boards is 8");
+    closes(Snapshot::decode(&changed("snapshot", 36, &[4])), Malformed, "period 4");
+    closes(Snapshot::decode(&changed("snapshot", 36, &[3])), Malformed, "board 1 is out of order");
+    closes(Snapshot::decode(&changed("snapshot", 38, &[2])), Malformed, "start mark 2");
+    closes(Snapshot::decode(&changed("snapshot", 38, &[0])), LimitExceeded, "absent start");
+    closes(Snapshot::decode(&changed("snapshot", 40, &[0xff; 4])), LimitExceeded, "board rows");
+    closes(Snapshot::decode(&changed("snapshot", 60, &[0, 0])), Malformed, "view_count is 0");
+    closes(Snapshot::decode(&changed("snapshot", 68, &[0])), InvalidVideoId, "empty video_id");
+    closes(Snapshot::decode(&changed("snapshot", 60, &[1])), Malformed, "board row 1 is out of order");
+    closes(Snapshot::decode(&changed("snapshot", 69, b"~")), Malformed, "board row 1 is out of order");
+}
