@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_wrong_answer_is_told() {
-        let wrong: [(&str, fn(&mut Answer)); 9] = [
+        type Change = fn(&mut Answer);
+        let wrong: [(&str, Change); 9] = [
             ("2 views where", |answer| answer.top_videos.swap(0, 1)),
             ("3 views where", |answer| answer.top_videos[0].view_count = 3),
             ("bears rank 7", |answer| answer.top_videos[1].rank = 7),

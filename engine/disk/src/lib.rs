@@ -4,6 +4,8 @@
 //! hand buffers to the kernel. Invariant: the kernel reads a buffer only while this crate owns it.
 
 mod files;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 pub use files::{FileDisk, FileDiskError};

@@ -121,8 +121,10 @@ impl<T: Copy + Send> Receiver<T> {
         values.extend((0..count).map(|offset| {
             let index = head.wrapping_add(offset) & ring.mask;
             ring.slots[index].with(|slot| {
-                // SAFETY: the slot lies in [head, tail_seen), which the sender has written and released; model.rs.
-                unsafe { (*slot).assume_init() }
+                // SAFETY: the sender does not write a slot in [head, tail_seen) before `head` is released; model.rs.
+                let value = unsafe { *slot };
+                // SAFETY: the sender has written every slot in [head, tail_seen) and released it; model.rs.
+                unsafe { value.assume_init() }
             })
         }));
         self.head = head.wrapping_add(count);

@@ -16,7 +16,7 @@ pub struct Reading {
 
 /// The engine time of a core.
 #[derive(Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     now_ms: u64,
     monotonic_ms: u64,
     /// Wall minus monotonic time when the clock was started.
@@ -26,7 +26,7 @@ pub struct Clock {
 
 impl Clock {
     /// Starts the clock at the later of the wall clock and `floor_ms`, the engine time that is already durable.
-    pub fn start(reading: Reading, floor_ms: u64) -> Self {
+    pub(crate) fn start(reading: Reading, floor_ms: u64) -> Self {
         Self {
             now_ms: reading.wall_ms.max(floor_ms),
             monotonic_ms: reading.monotonic_ms,
@@ -36,7 +36,7 @@ impl Clock {
     }
 
     /// Takes a new reading; returns whether the clock's health changed.
-    pub fn advance(&mut self, reading: Reading) -> bool {
+    pub(crate) fn advance(&mut self, reading: Reading) -> bool {
         let healthy = self.healthy();
         self.monotonic_ms = self.monotonic_ms.max(reading.monotonic_ms);
         self.drift_ms = i128::from(reading.wall_ms) - i128::from(reading.monotonic_ms) - self.offset_ms;
@@ -49,22 +49,22 @@ impl Clock {
     }
 
     /// Engine time in milliseconds since 1970, UTC.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     /// Monotonic time in milliseconds.
-    pub fn monotonic_ms(&self) -> u64 {
+    pub(crate) fn monotonic_ms(&self) -> u64 {
         self.monotonic_ms
     }
 
     /// Whether wall and monotonic clock agree within the limit; without that, intake and edges stop.
-    pub fn healthy(&self) -> bool {
+    pub(crate) fn healthy(&self) -> bool {
         self.drift_ms.unsigned_abs() <= u128::from(CLOCK_DRIFT_MAX_MS)
     }
 
     /// How far the wall clock has run from the monotonic one, in milliseconds.
-    pub fn drift_ms(&self) -> i128 {
+    pub(crate) fn drift_ms(&self) -> i128 {
         self.drift_ms
     }
 }

@@ -95,11 +95,6 @@ impl Counting {
         }
     }
 
-    /// Slices of leaving runs that wait to be subtracted.
-    pub(crate) fn leaving_waiting(&self) -> usize {
-        self.leaving.len()
-    }
-
     /// Cells that wait in the lanes.
     pub(crate) fn cells_waiting(&mut self) -> usize {
         self.lanes.iter_mut().map(|lane| lane.receiver.waiting() + lane.cells.len() - lane.next).sum()
@@ -144,6 +139,7 @@ impl Counting {
     fn step_marker(&mut self) -> Counted {
         match self.ranking.step(TURN_ENTRIES) {
             MarkerStep::Working => Counted::Worked,
+            MarkerStep::Waiting => Counted::Idle,
             MarkerStep::Closed(cut) => Counted::Closed(cut),
             MarkerStep::NeedRuns(requests) => {
                 self.state = State::Leaving { all_sent: false };

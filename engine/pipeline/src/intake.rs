@@ -177,7 +177,7 @@ impl Pipeline {
             ports: self.config.ports.clone(),
             host: self.config.host.clone(),
             batch_views_max: BATCH_VIEWS_MAX,
-            batch_bytes_max: BATCH_BYTES_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX as u32,
             in_flight_batches_max: IN_FLIGHT_BATCHES_MAX,
             skew_max_ms: self.config.skew_max_ms,
             encodings: 1,
@@ -248,6 +248,7 @@ impl Pipeline {
         for chunk in payload {
             region.put_slice(chunk);
         }
+        let mut ranges = std::mem::take(&mut self.ranges);
         let bytes = self.log.pending();
         Batch::verify(bytes, PROTOCOL_VERSION, producer)?;
         let batch = Batch::decode(bytes)?;
@@ -256,7 +257,6 @@ impl Pipeline {
         let mut all = Admitted::default();
         batch.video_ids().for_each(|video_id| all.add(video_id.len()));
         let closed = self.closed_shards(all);
-        let mut ranges = std::mem::take(&mut self.ranges);
         let counted = judge_views(&batch, rule, closed.as_ref(), all, &mut ranges);
         let (sequence, crc, view_count) = (batch.sequence(), batch.crc(), batch.view_count());
         let meta = RecordMeta { kind: RecordKind::Batch, producer, sequence, arrival_ms, batch_crc: crc, view_count };

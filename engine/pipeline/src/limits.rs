@@ -2,7 +2,7 @@
 //!
 //! Wire limits are in `highwater_proto::limits`; the log's own buffers are in `highwater_storage`.
 
-use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
+use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX};
 
 /// Cells of a lane. At 32 bytes a cell, 32 MiB; at a million views a second a lane to itself holds one second, which
 /// is how long an edge or a scan may take before acknowledgements wait for it.
@@ -23,12 +23,6 @@ pub const TURN_CELLS: usize = 2048;
 
 /// Entries (slots, counts, lines) that an edge or a scan handles between two polls of the socket.
 pub const TURN_ENTRIES: usize = 8192;
-
-/// Batches a producer's table entry remembers by checksum: as many as it may have in flight.
-pub const REMEMBERED_BATCHES: usize = IN_FLIGHT_BATCHES_MAX as usize;
-
-/// Refused ranges remembered with a batch, so that the answer to a retry can repeat them.
-pub const REMEMBERED_RANGES_MAX: usize = 16;
 
 /// Producers a core knows at once.
 pub const PRODUCERS_MAX: usize = 16_384;
@@ -64,7 +58,7 @@ pub const CUTS_UNWRITTEN_MAX: usize = 2;
 pub const SEGMENT_RETRY_MS: u64 = 1000;
 
 const _: () = assert!(
-    batch_cells_max(BATCH_VIEWS_MAX as usize, BATCH_BYTES_MAX as usize) + MARKER_CELLS_RESERVED <= LANE_CELLS,
+    batch_cells_max(BATCH_VIEWS_MAX as usize, BATCH_BYTES_MAX) + MARKER_CELLS_RESERVED <= LANE_CELLS,
     "a lane holds at least one largest batch and a marker"
 );
 const _: () = assert!(EPOCHS_LEFT_MIN < EPOCHS_PER_LEASE);

@@ -7,7 +7,7 @@ use crate::session::SessionId;
 use bytes::Bytes;
 use highwater_proto::{CloseReason, Epoch};
 use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
-use highwater_storage::{LogPosition, PreparedSegment, ProducerTableImage, SegmentHandle};
+use highwater_storage::{LogPosition, ProducerTableImage};
 
 /// Something to be told to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct CutErrand {
 /// Blocking work that the pinned core leaves to its helper.
 #[derive(Debug)]
 pub enum StoreRequest {
-    /// Prepare one more segment for the log.
+    /// Prepare one more segment for the log; answered by the segment itself, or by [`StoreAnswer::NoSpace`].
     PrepareSegment,
     /// Make a further block of epochs usable.
     LeaseEpochs {
@@ -78,8 +78,6 @@ pub struct LeavingSlice {
 /// What the helper answers.
 #[derive(Debug)]
 pub enum StoreAnswer {
-    /// A segment, ready for use, and the log device's handle of it.
-    Segment(PreparedSegment, SegmentHandle),
     /// No segment could be prepared because the disk is full; says what is missing and the remedy.
     NoSpace(String),
     /// Epochs up to and including this one may be used.

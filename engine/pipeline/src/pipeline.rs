@@ -17,7 +17,7 @@ use crate::stats::Stats;
 use highwater_lanes::{Sender, lane};
 use highwater_proto::{Epoch, InstanceId, RefusedRange};
 use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, IdHash, MARKER_CELLS, Marker};
-use highwater_storage::{AppendRoom, GroupWrite, LogPosition, LogWriter, ProducerTableImage, SegmentHandle};
+use highwater_storage::{AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle};
 use std::collections::VecDeque;
 
 /// What a pipeline is told about its place and its rules.
@@ -185,16 +185,18 @@ impl Pipeline {
         self.tops.pop_front()
     }
 
-    /// Takes what the helper answers.
+    /// Takes a prepared segment and the log device's handle of it.
+    pub fn handle_segment(&mut self, segment: &PreparedSegment, handle: SegmentHandle) {
+        self.segments_asked -= 1;
+        if self.disk_full.take().is_some() {
+            tracing::info!("there is room for the log again; batches are accepted");
+        }
+        self.log.add_segment(segment, handle);
+    }
+
+    /// Takes what else the helper answers.
     pub fn handle_answer(&mut self, answer: StoreAnswer) {
         match answer {
-            StoreAnswer::Segment(segment, handle) => {
-                self.segments_asked -= 1;
-                if self.disk_full.take().is_some() {
-                    tracing::info!("there is room for the log again; batches are accepted");
-                }
-                self.log.add_segment(&segment, handle);
-            }
             StoreAnswer::NoSpace(text) => {
                 self.segments_asked -= 1;
                 self.segment_retry_ms = self.clock.monotonic_ms() + SEGMENT_RETRY_MS;

@@ -8,8 +8,9 @@
 //! Invariants: `settled <= appended <= settled + W`; `remembered` holds the last `W` appended sequences, ascending and
 //! without a hole; at most one session of a producer is welcome at a time.
 
-use crate::limits::{PRODUCER_IDLE_MS, PRODUCERS_MAX, REMEMBERED_BATCHES, REMEMBERED_RANGES_MAX};
+use crate::limits::{PRODUCER_IDLE_MS, PRODUCERS_MAX};
 use highwater_proto::{ProducerId, RefusedRange, Sequence};
+use highwater_storage::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
 use std::collections::{HashMap, VecDeque};
 
 /// One producer stream of one connection; the shell gives each a number that is never used again.
@@ -18,38 +19,41 @@ pub struct SessionId(pub u64);
 
 /// What is kept of an appended batch, to answer its retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// Its sequence.
-    pub sequence: Sequence,
+    pub(crate) sequence: Sequence,
     /// The client's checksum over version, producer, sequence and content.
-    pub crc: u32,
+    pub(crate) crc: u32,
     /// Views counted.
-    pub counted: u32,
+    pub(crate) counted: u32,
     /// Views refused; totals by reason when `detail_complete` is false.
-    pub refused: Vec<RefusedRange>,
+    pub(crate) refused: Vec<RefusedRange>,
     /// Whether `refused` still says which views.
-    pub detail_complete: bool,
+    pub(crate) detail_complete: bool,
 }
 
 impl Remembered {
     /// Keeps the verdicts of a batch, or their totals by reason where there are too many ranges to keep.
-    pub fn new(sequence: Sequence, crc: u32, counted: u32, ranges: &[RefusedRange]) -> Self {
-        let detail_complete = ranges.len() <= REMEMBERED_RANGES_MAX;
-        let refused = if detail_complete { ranges.to_vec() } else { totals_by_reason(ranges) };
+    pub(crate) fn new(sequence: Sequence, crc: u32, counted: u32, ranges: &[RefusedRange]) -> Self {
+        let detail_complete = ranges.len() <= KEPT_RANGES_MAX;
+        let refused = if detail_complete { ranges.to_vec() } else { RefusedRange::totals(ranges) };
         Self { sequence, crc, counted, refused, detail_complete }
     }
-}
 
-/// One range for each reason, with `first` at its maximum: how many, no longer which.
-fn totals_by_reason(ranges: &[RefusedRange]) -> Vec<RefusedRange> {
-    let mut totals: Vec<RefusedRange> = Vec::new();
-    for range in ranges {
-        match totals.iter_mut().find(|total| total.reason == range.reason) {
-            Some(total) => total.count += range.count,
-            None => totals.push(RefusedRange { first: u32::MAX, ..*range }),
+    fn from_verdict(verdict: BatchVerdict) -> Self {
+        let BatchVerdict { sequence, crc32c, counted, refused, complete } = verdict;
+        Self { sequence, crc: crc32c, counted, refused, detail_complete: complete }
+    }
+
+    fn to_verdict(&self) -> BatchVerdict {
+        BatchVerdict {
+            sequence: self.sequence,
+            crc32c: self.crc,
+            counted: self.counted,
+            refused: self.refused.clone(),
+            complete: self.detail_complete,
         }
     }
-    totals
 }
 
 /// What a sequence number means to a producer's session at this moment.
@@ -108,17 +112,21 @@ impl Producer {
 
     /// Whether it has as many batches in flight as it may.
     pub(crate) fn is_full(&self) -> bool {
-        self.appended.0 - self.settled.0 >= REMEMBERED_BATCHES as u64
+        self.appended.0 - self.settled.0 >= KEPT_BATCHES_MAX as u64
     }
 
     pub(crate) fn remember(&mut self, batch: Remembered) {
         debug_assert_eq!(batch.sequence.0, self.appended.0 + 1);
         self.appended = batch.sequence;
         self.refused_from = None;
-        if self.remembered.len() == REMEMBERED_BATCHES {
+        if self.remembered.len() == KEPT_BATCHES_MAX {
             self.remembered.pop_front();
         }
         self.remembered.push_back(batch);
+    }
+
+    fn settled_batches(&self) -> impl Iterator<Item = &Remembered> {
+        self.remembered.iter().filter(|one| one.sequence <= self.settled)
     }
 
     pub(crate) fn recall(&self, sequence: Sequence) -> Option<&Remembered> {
@@ -135,6 +143,44 @@ pub(crate) struct ProducerTable {
 }
 
 impl ProducerTable {
+    /// The table that a cut file holds: everybody is settled and nobody is connected.
+    pub(crate) fn from_image(image: ProducerTableImage) -> Self {
+        let producers = image.producers.into_iter().map(|one| {
+            let remembered = one.entries.into_iter().map(Remembered::from_verdict).collect();
+            let (appended, settled, last_seen_ms) = (one.last, one.last, one.last_seen_ms);
+            (one.id, Producer { appended, settled, remembered, registered: true, last_seen_ms, ..Producer::default() })
+        });
+        Self { producers: producers.collect(), sessions: HashMap::new() }
+    }
+
+    /// What a cut file keeps: of each registered producer, what is settled.
+    pub(crate) fn image(&self) -> ProducerTableImage {
+        let registered = self.producers.iter().filter(|(_, one)| one.registered);
+        let producers = registered.map(|(id, one)| ProducerImage {
+            id: *id,
+            last: one.settled,
+            last_seen_ms: one.last_seen_ms,
+            entries: one.settled_batches().map(Remembered::to_verdict).collect(),
+        });
+        ProducerTableImage { producers: producers.collect() }
+    }
+
+    /// A record says that a producer is new.
+    pub(crate) fn replay_new(&mut self, id: ProducerId, arrival_ms: u64) {
+        let producer = self.producers.entry(id).or_default();
+        producer.registered = true;
+        producer.last_seen_ms = arrival_ms;
+    }
+
+    /// A record holds a producer's next batch.
+    pub(crate) fn replay_batch(&mut self, id: ProducerId, batch: Remembered, arrival_ms: u64) {
+        let producer = self.producers.entry(id).or_default();
+        producer.registered = true;
+        producer.last_seen_ms = arrival_ms;
+        producer.remember(batch);
+        producer.settled = producer.appended;
+    }
+
     pub(crate) fn get_mut(&mut self, id: ProducerId) -> Option<&mut Producer> {
         self.producers.get_mut(&id)
     }
@@ -229,7 +275,7 @@ mod tests {
     #[test]
     fn as_many_checksums_are_kept_as_batches_may_be_in_flight() {
         let mut producer = Producer::default();
-        let last = REMEMBERED_BATCHES as u64 + 3;
+        let last = KEPT_BATCHES_MAX as u64 + 3;
         for sequence in 1..=last {
             producer.remember(batch(sequence));
             producer.settled = producer.appended;

@@ -63,20 +63,8 @@ pub(crate) fn judge_views(
         let full = || closed.is_some_and(|shards| shards.refuses(video_id)).then_some(ViewRefusal::TableFull);
         match rule.refusal(timestamp_ms).or_else(full) {
             None => counted.add(video_id.len()),
-            Some(reason) => refuse(ranges, index as u32, reason),
+            Some(reason) => RefusedRange::push_view(ranges, index as u32, reason),
         }
     }
     counted
-}
-
-/// Adds one view, merging it into the last range where it continues that.
-fn refuse(ranges: &mut Vec<RefusedRange>, index: u32, reason: ViewRefusal) {
-    if let Some(last) = ranges.last_mut()
-        && last.reason == reason
-        && last.first + last.count == index
-    {
-        last.count += 1;
-        return;
-    }
-    ranges.push(RefusedRange { first: index, count: 1, reason });
 }

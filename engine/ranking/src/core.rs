@@ -265,6 +265,12 @@ impl CoreRanking {
         self.shards.iter().map(|shard| u64::from(shard.ids.len())).sum()
     }
 
+    /// Videos that fit, over all owned shards.
+    #[must_use]
+    pub fn videos_max(&self) -> u64 {
+        self.shards.len() as u64 * u64::from(self.config.videos_per_shard_max)
+    }
+
     /// Boards whose scan is pending.
     #[must_use]
     pub fn scans_pending(&self) -> usize {

@@ -1,5 +1,21 @@
 //! The engine as a library: what the binary `highwater` is made of.
+//!
+//! The shell around the rooms that decide: arguments, threads, sockets, the log's ring, HTTP. What a view goes through
+//! is decided in the pipeline, ranking and storage crates.
 
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod core;
+pub mod demo;
+pub mod engine;
+pub mod fatal;
+pub mod metrics;
 pub mod park;
+pub mod plan;
 pub mod quic;
+pub mod serve;
+pub mod snapshots;
+pub mod storekeeper;
+pub mod streams;
 pub mod tls;

@@ -1,1 +1,36 @@
-fn main() {}
+//! The binary `highwater`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Stdout carries only what was asked for; all else goes to stderr.
+
+use clap::Parser;
+use highwater::args::{Arguments, Command};
+use highwater::fatal::FAILED;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    end_on_panic();
+    let outcome = match &arguments.command {
+        Command::Serve(arguments) => highwater::serve::serve(arguments),
+        Command::Demo(arguments) => highwater::demo::demo(arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("highwater: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// A panic on any thread is a bug, and the process must not go on with half of its threads.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

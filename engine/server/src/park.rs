@@ -142,6 +142,13 @@ pub fn pin_current_thread(cpu: usize) -> Result<(), PinError> {
     sched_setaffinity(None, &only).map_err(system)
 }
 
+/// The lowest CPU that this process may use; `None` if the system does not say.
+#[must_use]
+pub fn first_allowed_cpu() -> Option<usize> {
+    let allowed = sched_getaffinity(None).ok()?;
+    (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu))
+}
+
 /// Lets the calling thread run on `cpus` only (helpers). An empty slice changes nothing.
 ///
 /// # Errors

@@ -13,9 +13,6 @@ use highwater_ranking::{RankingConfig, WindowLengths};
 /// The least memory that an engine starts with.
 pub const MEMORY_BYTES_MIN: u64 = 512 << 20;
 
-/// What one connection may hold: its receive window and one batch per stream.
-pub const CONNECTION_BYTES: u64 = 2 << 20;
-
 /// Why no plan could be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PlanError {
@@ -36,8 +33,8 @@ pub struct MemoryPlan {
     pub id_arena_bytes_per_shard: usize,
     /// Late views before an early cut.
     pub late_views_max: usize,
-    /// Connections at once.
-    pub connections_max: usize,
+    /// Bytes for all connections together.
+    pub connection_bytes: u64,
 }
 
 impl MemoryPlan {
@@ -62,7 +59,7 @@ impl MemoryPlan {
             videos_per_shard_max: u32::try_from(videos).unwrap_or(u32::MAX).min(highwater_ranking::SLOTS_MAX),
             id_arena_bytes_per_shard: arena_bytes as usize,
             late_views_max: (memory_bytes / 16 / 8 / late_copies) as usize,
-            connections_max: (memory_bytes / 8 / CONNECTION_BYTES) as usize,
+            connection_bytes: memory_bytes / 8,
         })
     }
 
@@ -91,9 +88,8 @@ mod tests {
             let plan = MemoryPlan::new(memory_bytes, shards).unwrap();
             let tables = RankingConfig::shard_bytes(plan.videos_per_shard_max, plan.id_arena_bytes_per_shard);
             let tables = tables * u64::from(shards);
-            let connections = plan.connections_max as u64 * CONNECTION_BYTES;
             let late = plan.late_views_max as u64 * 8 * (3 + CUTS_UNWRITTEN_MAX as u64);
-            assert!(tables + connections + late <= memory_bytes / 16 * 13, "{memory_bytes} {shards}");
+            assert!(tables + plan.connection_bytes + late <= memory_bytes / 16 * 13, "{memory_bytes} {shards}");
             assert!(plan.videos_per_shard_max >= 1000, "{memory_bytes} {shards}: {plan:?}");
         }
     }

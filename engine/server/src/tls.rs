@@ -96,7 +96,8 @@ pub enum TlsError {
     Configuration(#[from] rustls::Error),
 }
 
-const REMAKE_REMEDY: &str = "restore it from a backup, or remove the whole tls directory and give clients the new ca.pem";
+const REMAKE_REMEDY: &str =
+    "restore it from a backup, or remove the whole tls directory and give clients the new ca.pem";
 const OWN_REMEDY: &str = "check the files given by --tls-cert and --tls-key";
 
 /// Prepares the identity in `directory` (made if need be), for `names` besides the loopback ones; with `own`, that
@@ -247,8 +248,7 @@ impl<'a> Identity<'a> {
             server_config(chain.clone(), key).ok()?;
             let mut roots = RootCertStore::empty();
             roots.add(authority).ok()?;
-            let verifier =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
             let (leaf, intermediates) = chain.split_first()?;
             let time = UnixTime::since_unix_epoch(since_epoch(time));
             Some(self.names.iter().all(|name| {

@@ -24,16 +24,16 @@ pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// This case in words, with the remedy.
-    pub detail: String,
+    pub detail: Box<str>,
     /// The query parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<String>,
+    pub parameter: Option<Box<str>>,
     /// The value that it had; null when it was missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Option<String>>,
     /// What is allowed instead.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allowed: Vec<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub allowed: Box<[String]>,
     /// Seconds after which to try again; sent as the header `Retry-After`.
     #[serde(skip)]
     pub retry_after_s: Option<u32>,
@@ -45,16 +45,16 @@ impl Problem {
             kind,
             title,
             status: status.as_u16(),
-            detail,
+            detail: detail.into(),
             parameter: None,
             value: None,
-            allowed: Vec::new(),
+            allowed: Box::default(),
             retry_after_s: None,
         }
     }
 
     fn about(mut self, parameter: &str, value: Option<&str>, allowed: &[&str]) -> Self {
-        self.parameter = Some(shortened(parameter));
+        self.parameter = Some(shortened(parameter).into());
         self.value = Some(value.map(shortened));
         self.allowed = allowed.iter().map(|&word| word.to_owned()).collect();
         self
@@ -62,8 +62,7 @@ impl Problem {
 
     /// A parameter has a value that it cannot have.
     pub(crate) fn invalid(parameter: &str, value: &str, allowed: &[&str]) -> Self {
-        let detail =
-            format!("{parameter} is {:?}; allowed is {}", shortened(value), allowed.join(", "));
+        let detail = format!("{parameter} is {:?}; allowed is {}", shortened(value), allowed.join(", "));
         Self::new("urn:highwater:problem:invalid-parameter", "Invalid parameter", StatusCode::BAD_REQUEST, detail)
             .about(parameter, Some(value), allowed)
     }
@@ -92,8 +91,11 @@ impl Problem {
     /// A value that is meant to come, but cannot be answered yet.
     pub(crate) fn not_yet(parameter: &str, value: &str, allowed: &[&str]) -> Self {
         let detail = format!("{parameter}={value} is not served yet; allowed is {}", allowed.join(", "));
-        Self::new("urn:highwater:problem:not-yet", "Not yet", StatusCode::BAD_REQUEST, detail)
-            .about(parameter, Some(value), allowed)
+        Self::new("urn:highwater:problem:not-yet", "Not yet", StatusCode::BAD_REQUEST, detail).about(
+            parameter,
+            Some(value),
+            allowed,
+        )
     }
 
     /// There is nothing at this path.

@@ -13,7 +13,7 @@ use crate::problem::Problem;
 /// Rows when `k` is not given.
 pub const K_DEFAULT: usize = 100;
 /// Most rows that can be asked for.
-pub const K_MAX: usize = TOP_K_MAX as usize;
+pub const K_MAX: usize = TOP_K_MAX;
 /// How long `min_epoch` waits for its epoch.
 pub const MIN_EPOCH_WAIT: Duration = Duration::from_secs(2);
 

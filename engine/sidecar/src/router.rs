@@ -76,7 +76,8 @@ async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<by
             return Err(Problem::epoch_not_reached(wanted.0, latest.map(|snapshot| snapshot.epoch.0)));
         }
     }
-    let snapshot = latest.ok_or_else(|| Problem::unavailable("no snapshot has been published yet; try again".into()))?;
+    let snapshot =
+        latest.ok_or_else(|| Problem::unavailable("no snapshot has been published yet; try again".into()))?;
     shared.bodies.body(&snapshot, query.period, query.k).ok_or_else(|| {
         Problem::unavailable(format!("epoch {} holds no list of period {}", snapshot.epoch.0, query.period.as_str()))
     })

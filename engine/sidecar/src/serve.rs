@@ -66,7 +66,7 @@ pub async fn serve_with<S: SnapshotSource>(
 ) {
     let shared = Shared::new(source);
     let router = routes(shared.clone());
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -85,7 +85,7 @@ pub async fn serve_with<S: SnapshotSource>(
     }
     drop(listener);
     // Fails only when no connection is left to hear it.
-    let _ = stop.send(true);
+    let _ = stop.send(());
     let ended = tokio::time::timeout(limits.stop_timeout, async { while connections.join_next().await.is_some() {} });
     if ended.await.is_err() {
         tracing::debug!(left = connections.len(), "cut http connections that did not end in time");
@@ -99,7 +99,7 @@ async fn after_failed_accept(error: &io::Error) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: HttpLimits, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, router: Router, limits: HttpLimits, mut stopped: watch::Receiver<()>) {
     // Only a hint for small answers.
     let _ = stream.set_nodelay(true);
     let serving = http1::Builder::new()
@@ -112,7 +112,7 @@ async fn connection(stream: TcpStream, router: Router, limits: HttpLimits, mut s
     let lifetime = tokio::time::sleep(limits.connection_lifetime);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        _ = stopped.wait_for(|stopped| *stopped) => {
+        _ = stopped.changed() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -34,6 +34,15 @@ pub enum ClientError {
         /// What the last attempt said.
         last: String,
     },
+    /// The connection stands, but nothing that was sent is answered.
+    #[error(
+        "the engine has answered nothing for {waited:?} although batches are in flight; look at its log and its disk, or raise the \
+         limit"
+    )]
+    Unanswered {
+        /// How long.
+        waited: Duration,
+    },
     /// TLS failed: the engine's certificate and the given authority do not fit, or the name differs.
     #[error(
         "the TLS handshake with {engine} failed: {reason}; check that the CA file is the engine's (DIR/tls/ca.pem) and that the \

@@ -85,6 +85,11 @@ impl InFlight {
         self.batches.is_empty()
     }
 
+    /// When the oldest batch without an answer was given to the producer.
+    pub(crate) fn oldest_sent_at(&self) -> Option<Instant> {
+        self.batches.front().map(|batch| batch.sent_at)
+    }
+
     /// The sequence that the next batch must bear.
     pub(crate) fn next_sequence(&self) -> Sequence {
         Sequence(self.acked.0 + self.batches.len() as u64 + 1)

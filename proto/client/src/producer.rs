@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) failed: Option<ClientError>,
     pub(crate) finishing: bool,
     pub(crate) reconnects: u32,
+    /// When the engine last said something.
+    pub(crate) heard_at: Instant,
 }
 
 impl Shared {
@@ -110,6 +112,7 @@ impl Producer {
                 failed: None,
                 finishing: false,
                 reconnects: 0,
+                heard_at: Instant::now(),
             }),
             work: Notify::new(),
             room: Semaphore::new(window),

@@ -84,9 +84,11 @@ impl Session {
     /// One connection, from welcome to end.
     async fn serve(&mut self, send: &mut SendStream, receive: &mut RecvStream) -> End {
         let shared = Arc::clone(&self.shared);
+        let limit = self.dialer.config().reconnect_timeout;
         tokio::select! {
             end = write_all(&shared, send) => end,
             end = self.read_all(receive) => end,
+            end = watch(&shared, limit) => end,
         }
     }
 
@@ -111,6 +113,7 @@ impl Session {
             FrameKind::Ack => {
                 let ack = Ack::decode(&frame.payload).map_err(ClientError::from)?;
                 let mut state = self.shared.state();
+                state.heard_at = now;
                 let fate = state.in_flight.handle_ack(ack, now)?;
                 let last = state.finishing && state.in_flight.is_empty();
                 drop(state);
@@ -124,7 +127,10 @@ impl Session {
             FrameKind::BatchRefused => {
                 let refused = BatchRefused::decode(&frame.payload).map_err(ClientError::from)?;
                 debug!(sequence = refused.sequence.0, reason = refused.reason.as_str(), "batch refused");
-                self.shared.state().in_flight.handle_refused(refused, now)?;
+                let mut state = self.shared.state();
+                state.heard_at = now;
+                state.in_flight.handle_refused(refused, now)?;
+                drop(state);
                 self.stalled_since = None;
                 self.shared.work.notify_one();
                 Ok(false)
@@ -159,6 +165,7 @@ impl Session {
                     let mut state = self.shared.state();
                     state.in_flight.handle_welcome(welcomed.welcome.last, window)?;
                     state.reconnects += 1;
+                    state.heard_at = Instant::now();
                     if state.in_flight.is_empty() {
                         self.stalled_since = None;
                     }
@@ -176,6 +183,22 @@ impl Session {
     fn done(&self) -> bool {
         let state = self.shared.state();
         state.finishing && state.in_flight.is_empty()
+    }
+}
+
+/// Ends the connection when a batch has waited for so long that no answer can be hoped for: an engine whose packets flow but
+/// whose log stands still would otherwise be waited for without end.
+async fn watch(shared: &Shared, limit: Duration) -> End {
+    loop {
+        let waited = {
+            let state = shared.state();
+            let since = state.in_flight.oldest_sent_at().map(|sent_at| sent_at.max(state.heard_at));
+            since.map_or(Duration::ZERO, |since| since.elapsed())
+        };
+        if waited >= limit {
+            return End::Broken(Broken::Fatal(ClientError::Unanswered { waited }));
+        }
+        tokio::time::sleep(limit - waited).await;
     }
 }
 

@@ -273,6 +273,17 @@ async fn an_engine_that_stays_away_ends_the_producer_at_the_limit() {
 }
 
 #[tokio::test]
+async fn an_engine_that_answers_nothing_ends_the_producer_at_the_limit() {
+    let engine = Engine::start();
+    engine.book.lock().unwrap().mute = true;
+    let config = ClientConfig { reconnect_timeout: Duration::from_millis(300), ..engine.config() };
+    let mut producer = Producer::connect(config, |_| {}).await.unwrap();
+    send(&mut producer, 0..2).await;
+    let error = producer.finish().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unanswered { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn subscriptions_survive_reconnects_with_growing_epochs() {
     let engine = Engine::start();
     engine.book.lock().unwrap().epochs_per_subscription = 3;

@@ -18,8 +18,9 @@ use super::QuicError;
 const CONNECTION_ID_BYTES: usize = 8;
 /// Where the core's number stands in a connection id, so that a steering program can find it there.
 const CONNECTION_ID_CORE_INDEX: usize = 1;
-/// Largest datagram that is accepted: the receive buffers hold any, so a peer may use whatever its path carries.
-const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+/// Largest datagram that is accepted: jumbo frames. The receive buffers would hold any, but bytes that are kept keep the
+/// memory of their datagram.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 9000;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -39,7 +40,7 @@ pub struct QuicLimits {
     pub send_window_bytes: u64,
     /// Bytes written to one stream that do not fit the send window yet; beyond it the connection is closed as overloaded.
     pub unsent_bytes_max: usize,
-    /// Bytes of one stream handed to the application in one turn, so that no stream holds up the others.
+    /// Bytes handed to the application in one turn, so that no turn is long and no stream holds up the others.
     pub read_bytes_per_turn: usize,
     /// A connection is lost when nothing was heard of the peer for so long.
     pub idle_timeout: Duration,

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
+use quinn_proto::{DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
 use quinn_udp::RecvMeta;
 
-use super::link::{Link, LinkWrite, Phase};
+use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config, drops};
@@ -151,9 +151,13 @@ impl QuicDriver {
         self.now = now;
         let mut worked = self.receive(now);
         worked |= self.expire(now);
+        let mut budget_bytes = self.limits.read_bytes_per_turn;
         for _ in 0..self.service_queue.len() {
+            if budget_bytes == 0 {
+                break;
+            }
             let Some(index) = self.service_queue.pop_front() else { break };
-            self.service(index, application);
+            budget_bytes = budget_bytes.saturating_sub(self.service(index, application, budget_bytes));
             worked = true;
         }
         worked |= self.flush(now);
@@ -272,9 +276,14 @@ impl QuicDriver {
                 }
             };
             for index in 0..count {
-                let (meta, bytes) = self.port.message(index);
-                bytes_taken += bytes.len();
-                self.take_message(now, &meta, bytes);
+                let meta = self.port.meta(index);
+                bytes_taken += meta.len;
+                let mut start = 0;
+                while start < meta.len {
+                    let piece = self.port.piece(index, start);
+                    start += piece.len();
+                    self.take_datagrams(now, &meta, piece);
+                }
             }
             if count == 0 || bytes_taken >= RECEIVE_BYTES_PER_TURN {
                 break;
@@ -285,7 +294,7 @@ impl QuicDriver {
     }
 
     /// Takes a message apart into its datagrams and routes them.
-    fn take_message(&mut self, now: Instant, meta: &RecvMeta, mut bytes: BytesMut) {
+    fn take_datagrams(&mut self, now: Instant, meta: &RecvMeta, mut bytes: BytesMut) {
         while !bytes.is_empty() {
             let datagram = bytes.split_to(meta.stride.clamp(1, bytes.len()));
             self.stats.datagrams_received += 1;
@@ -298,9 +307,7 @@ impl QuicDriver {
                     }
                 }
                 Some(DatagramEvent::NewConnection(incoming)) => self.take_connection(now, incoming),
-                Some(DatagramEvent::Response(transmit)) => {
-                    self.respond(transmit);
-                }
+                Some(DatagramEvent::Response(transmit)) => self.respond(transmit),
                 None => {}
             }
         }
@@ -348,8 +355,7 @@ impl QuicDriver {
     }
 
     fn respond(&mut self, transmit: quinn_proto::Transmit) {
-        let sent = self.port.respond(&transmit, &self.response);
-        self.stats.count_sent(sent, transmit.size);
+        self.stats.count_sent(self.port.respond(&transmit, &self.response), transmit.size);
     }
 
     /// Runs the timers that are due.
@@ -373,31 +379,34 @@ impl QuicDriver {
         worked
     }
 
-    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained.
-    fn service(&mut self, index: u32, application: &mut impl Application) {
-        let Some(link) = self.links[index as usize].as_deref_mut() else { return };
+    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained. Returns the bytes
+    /// read.
+    fn service(&mut self, index: u32, application: &mut impl Application, budget_bytes: usize) -> usize {
+        let Some(link) = self.links[index as usize].as_deref_mut() else { return 0 };
         link.in_service = false;
         let before = link.phase;
-        let drained = exchange_events(&mut self.endpoint, link);
-        link.poll_events(application);
-        let more = link.phase == Phase::Open && link.read_streams(application, self.limits.read_bytes_per_turn);
+        let drained = link.exchange_events(&mut self.endpoint);
+        self.stats.connections_opened += u64::from(link.poll_events(application));
+        let round = match link.phase {
+            Phase::Open => link.read_streams(application, budget_bytes),
+            Phase::Handshaking | Phase::Lost => ReadRound { bytes: 0, more: false },
+        };
         let (after, key) = (link.phase, link.key);
-        if before == Phase::Handshaking && after == Phase::Open {
-            self.stats.connections_opened += 1;
-        }
-        if let Some(reason) = link.tell_loss(application) {
-            self.stats.connections_lost += 1;
-            tracing::debug!(%key, %reason, "a connection ended");
+        if let Some((reason, told)) = link.tell_loss(application) {
+            self.stats.connections_lost += u64::from(told);
+            self.stats.handshakes_failed += u64::from(!told);
+            tracing::debug!(%key, %reason, opened = told, "a connection ended");
         }
         self.count_phase(before, after);
         if drained {
             self.forget(index);
-            return;
+            return round.bytes;
         }
-        if more {
+        if round.more {
             self.queue_service(index);
         }
         self.queue_transmit(index);
+        round.bytes
     }
 
     fn forget(&mut self, index: u32) {
@@ -488,17 +497,4 @@ impl QuicDriver {
         self.handshaking -= usize::from(before == Phase::Handshaking && after != Phase::Handshaking);
         self.live -= usize::from(before != Phase::Lost && after == Phase::Lost);
     }
-}
-
-/// Passes events between the endpoint and a connection until there are none. Returns whether the connection is drained.
-fn exchange_events(endpoint: &mut Endpoint, link: &mut Link) -> bool {
-    let mut drained = false;
-    let handle = ConnectionHandle(link.key.index as usize);
-    while let Some(event) = link.transport.poll_endpoint_events() {
-        drained |= event.is_drained();
-        if let Some(answer) = endpoint.handle_event(handle, event) {
-            link.transport.handle_event(answer);
-        }
-    }
-    drained
 }

@@ -7,9 +7,15 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quinn_proto::{Chunks, Connection, Dir, Event, ReadError, StreamEvent, StreamId, VarInt};
+use quinn_proto::{
+    Chunks, Connection, ConnectionHandle, Dir, Endpoint, Event, ReadError, StreamEvent, StreamId, VarInt,
+};
 
 use super::{Application, ConnectionKey, LossReason, StreamKey};
+
+/// Smaller chunks are copied out of their datagrams, so that an application that keeps chunks keeps little else: a
+/// full datagram's stream data is never smaller, so the copies are few.
+const CHUNK_BYTES_SHARED_MIN: usize = 1024;
 
 /// Reads one stream within [`Application::stream_readable`].
 pub struct StreamReader<'a> {
@@ -34,8 +40,8 @@ enum ReadEnd {
 }
 
 impl StreamReader<'_> {
-    /// The stream's next bytes, at most `bytes_max` of them and never empty, without a copy. `None`: nothing more for now;
-    /// the application is called again when there is.
+    /// The stream's next bytes, at most `bytes_max` of them and never empty, as a rule without a copy. `None`: nothing more
+    /// for now; the application is called again when there is.
     ///
     /// # Panics
     /// If `bytes_max` is 0.
@@ -51,7 +57,7 @@ impl StreamReader<'_> {
         self.end = match self.chunks.next(bytes_max.min(self.budget_bytes)) {
             Ok(Some(chunk)) => {
                 self.budget_bytes -= chunk.bytes.len();
-                return Some(chunk.bytes);
+                return Some(unshared_if_small(chunk.bytes));
             }
             Ok(None) => ReadEnd::Finished,
             Err(ReadError::Blocked) => ReadEnd::Drained,
@@ -59,6 +65,20 @@ impl StreamReader<'_> {
         };
         None
     }
+}
+
+/// See [`CHUNK_BYTES_SHARED_MIN`].
+fn unshared_if_small(bytes: Bytes) -> Bytes {
+    if bytes.len() < CHUNK_BYTES_SHARED_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
+}
+
+/// What a connection's turn at reading came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReadRound {
+    /// Bytes that the application took.
+    pub(super) bytes: usize,
+    /// Some stream has more for the next turn.
+    pub(super) more: bool,
 }
 
 /// Where a connection is in its life.
@@ -156,36 +176,50 @@ impl Link {
         self.streams.clear();
     }
 
-    /// Tells the application of the loss, if it knew the connection and has not been told. Returns the reason when it did.
-    pub(super) fn tell_loss(&mut self, application: &mut impl Application) -> Option<LossReason> {
+    /// Tells the application of the loss, if it knew the connection. Returns the reason, once, and whether it was told.
+    pub(super) fn tell_loss(&mut self, application: &mut impl Application) -> Option<(LossReason, bool)> {
         let reason = self.loss.take()?;
-        if !self.announced {
-            return None;
+        let told = std::mem::take(&mut self.announced);
+        if told {
+            application.connection_lost(self.key, &reason);
         }
-        self.announced = false;
-        application.connection_lost(self.key, &reason);
-        Some(reason)
+        Some((reason, told))
     }
 
-    /// Takes the transport's events: opens streams and marks which of them can be read.
-    pub(super) fn poll_events(&mut self, application: &mut impl Application) {
+    /// Passes events between the endpoint and the transport until there are none. Returns whether the connection is
+    /// drained: then the endpoint has forgotten it already.
+    pub(super) fn exchange_events(&mut self, endpoint: &mut Endpoint) -> bool {
+        let mut drained = false;
+        let handle = ConnectionHandle(self.key.index as usize);
+        while let Some(event) = self.transport.poll_endpoint_events() {
+            drained |= event.is_drained();
+            if let Some(answer) = endpoint.handle_event(handle, event) {
+                self.transport.handle_event(answer);
+            }
+        }
+        drained
+    }
+
+    /// Takes the transport's events: opens streams and marks which of them can be read. Returns whether the handshake was
+    /// completed.
+    pub(super) fn poll_events(&mut self, application: &mut impl Application) -> bool {
+        let mut opened = false;
         while let Some(event) = self.transport.poll() {
             match event {
                 Event::Connected => {
                     if self.phase == Phase::Handshaking {
                         self.phase = Phase::Open;
                         self.announced = true;
+                        opened = true;
                         application.connection_opened(self.key, self.transport.remote_address());
                     }
                 }
                 Event::ConnectionLost { reason } => self.lose(reason.into()),
                 Event::Stream(event) if self.phase != Phase::Lost => self.stream_event(event, application),
-                Event::Stream(_)
-                | Event::HandshakeDataReady
-                | Event::DatagramReceived
-                | Event::DatagramsUnblocked => {}
+                Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
             }
         }
+        opened
     }
 
     fn stream_event(&mut self, event: StreamEvent, application: &mut impl Application) {
@@ -217,43 +251,48 @@ impl Link {
         }
     }
 
-    /// Lets the application read every stream that may have bytes, within `budget_bytes` each. Returns whether some stream
-    /// has more for the next turn.
-    pub(super) fn read_streams(&mut self, application: &mut impl Application, budget_bytes: usize) -> bool {
-        let mut more = false;
+    /// Lets the application read the streams that may have bytes, `budget_bytes` in all.
+    pub(super) fn read_streams(&mut self, application: &mut impl Application, budget_bytes: usize) -> ReadRound {
+        let mut round = ReadRound { bytes: 0, more: false };
         for index in 0..self.streams.len() {
             let stream = &self.streams[index];
-            if stream.to_read && !stream.paused && !stream.read_done {
-                more |= self.read_stream(index, application, budget_bytes);
+            if !stream.to_read || stream.paused || stream.read_done {
+                continue;
             }
+            if round.bytes >= budget_bytes {
+                round.more = true;
+                break;
+            }
+            round.bytes += self.read_stream(index, application, budget_bytes - round.bytes);
+            round.more |= self.streams[index].to_read && !self.streams[index].paused && !self.streams[index].read_done;
+        }
+        if round.more {
+            // The next turn begins with another stream, so that none waits for ever behind a busy one.
+            self.streams.rotate_left(1);
         }
         self.forget_closed_streams();
-        more
+        round
     }
 
-    fn read_stream(&mut self, index: usize, application: &mut impl Application, budget_bytes: usize) -> bool {
+    /// Returns the bytes taken; afterwards the stream says whether there is more.
+    fn read_stream(&mut self, index: usize, application: &mut impl Application, budget_bytes: usize) -> usize {
         let id = self.streams[index].id;
         let key = self.stream_key(id);
         let mut receiver = self.transport.recv_stream(id);
-        let end = match receiver.read(true) {
-            Ok(chunks) => {
-                let mut reader = StreamReader { chunks, budget_bytes, end: ReadEnd::Open };
-                application.stream_readable(key, &mut reader);
-                let StreamReader { chunks, end, .. } = reader;
-                // Whether window credit became due does not matter: every serviced connection is asked for packets.
-                let _ = chunks.finalize();
-                end
-            }
-            Err(_) => {
-                self.streams[index].read_done = true;
-                return false;
-            }
+        let Ok(chunks) = receiver.read(true) else {
+            self.streams[index].read_done = true;
+            return 0;
         };
+        let mut reader = StreamReader { chunks, budget_bytes, end: ReadEnd::Open };
+        application.stream_readable(key, &mut reader);
+        let StreamReader { chunks, budget_bytes: budget_left, end } = reader;
+        // Whether window credit became due does not matter: every serviced connection is asked for packets.
+        let _ = chunks.finalize();
         let stream = &mut self.streams[index];
         match end {
             ReadEnd::Open => stream.paused = true,
             ReadEnd::Drained => stream.to_read = false,
-            ReadEnd::BudgetSpent => return true,
+            ReadEnd::BudgetSpent => {}
             ReadEnd::Finished => {
                 stream.read_done = true;
                 application.stream_finished(key);
@@ -263,7 +302,7 @@ impl Link {
                 application.stream_reset(key, code);
             }
         }
-        false
+        budget_bytes - budget_left
     }
 
     /// Ends the application's pause. Returns whether the stream is to be read in the next turn.

@@ -18,6 +18,8 @@ use super::QuicError;
 const RECEIVE_BATCH: usize = 16;
 /// Room for one message: the largest that UDP and GRO can deliver.
 const RECEIVE_MESSAGE_BYTES: usize = 64 * 1024;
+/// Datagrams copied out in one allocation.
+const PIECE_DATAGRAMS: usize = 4;
 /// The most that one GSO batch may hold, headers left aside.
 const SEND_BATCH_BYTES_MAX: usize = 65_000;
 /// Datagrams in one GSO batch; more bring nothing and make bursts.
@@ -98,11 +100,18 @@ impl Port {
         self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.metas)
     }
 
-    /// The message at `index` of the last [`Port::receive`], copied out of the receive buffers.
-    pub(super) fn message(&self, index: usize) -> (RecvMeta, BytesMut) {
-        let meta = self.metas[index];
-        let start = index * RECEIVE_MESSAGE_BYTES;
-        (meta, BytesMut::from(&self.messages[start..start + meta.len]))
+    /// What the kernel says of the message at `index` of the last [`Port::receive`].
+    pub(super) fn meta(&self, index: usize) -> RecvMeta {
+        self.metas[index]
+    }
+
+    /// Whole datagrams of the message at `index`, from the byte `start` on, copied out of the receive buffers. A few at a
+    /// time: whoever keeps bytes of one of them keeps the memory of the piece.
+    pub(super) fn piece(&self, index: usize, start: usize) -> BytesMut {
+        let meta = &self.metas[index];
+        let end = meta.len.min(start.saturating_add(meta.stride.max(1).saturating_mul(PIECE_DATAGRAMS)));
+        let message = index * RECEIVE_MESSAGE_BYTES;
+        BytesMut::from(&self.messages[message + start..message + end])
     }
 
     /// Most datagrams that one transmit may hold at this MTU.

@@ -43,6 +43,8 @@ pub struct QuicStats {
     pub connections_opened: u64,
     /// Connections of these that are gone.
     pub connections_lost: u64,
+    /// Handshakes that were begun and not completed: other protocols, distrust of the certificate, silence.
+    pub handshakes_failed: u64,
     /// Attempts refused because of the connection limit or a shutdown.
     pub connections_refused: u64,
     /// Newcomers asked to prove their address first.

@@ -96,11 +96,8 @@ impl<D: Disk> Store<D> {
     /// When files are missing, damaged, foreign or newer, a required setting differs, or the disk refuses.
     pub fn open(disk: D, options: OpenOptions) -> Result<Self, StorageError> {
         let directory = open_directory(&disk, &options)?;
-        let is_new_dir = !exists(&disk, CUTS_DIR)?;
-        if is_new_dir {
-            disk.create_dir(CUTS_DIR).map_err(|error| StorageError::io("create directory", CUTS_DIR, error))?;
-            disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
-        }
+        disk.create_dir(CUTS_DIR).map_err(|error| StorageError::io("create directory", CUTS_DIR, error))?;
+        sync_names(&disk)?;
         let state = open_state(&disk, &directory)?;
         remove_temporary_files(&disk)?;
         let catalog = CutCatalog::open(&disk, &directory, &state, options.window_minutes_max)?;
@@ -331,6 +328,16 @@ fn is_log_directory(name: &str) -> bool {
 
 fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
     Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
+}
+
+/// Makes every name durable before it is believed: a killed process may have left some that a power cut would take away.
+fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
+    let mut dirs = log_directories(disk)?;
+    dirs.extend([CUTS_DIR.to_owned(), String::new()]);
+    for dir in dirs {
+        disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
+    }
+    Ok(())
 }
 
 /// Removes what a crash left half made.

@@ -188,6 +188,39 @@ async fn connections_beyond_the_limit_are_refused_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_newcomers_must_prove_their_address() {
+    let place = tempfile::tempdir().unwrap();
+    let tls = identity(place.path());
+    let engine = Engine::start(&tls, QuicLimits { connections_max: 24, ..QuicLimits::default() }, Mode::Echo);
+    let endpoint = client(&tls);
+    let attempts: Vec<_> = (0..20).map(|_| endpoint.connect(engine.address, "localhost").unwrap()).collect();
+    let mut connections = Vec::new();
+    for attempt in attempts {
+        connections.push(tokio::time::timeout(PATIENCE, attempt).await.unwrap().unwrap());
+    }
+    for (seed, connection) in connections.iter().enumerate() {
+        echo(connection.clone(), seed as u64, 5000).await;
+    }
+    let stats = engine.seen().stats;
+    assert_eq!((stats.connections_opened, stats.connections_refused), (20, 0));
+    assert!(stats.retries_sent > 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_failed_handshake_is_counted_and_never_told() {
+    let place = tempfile::tempdir().unwrap();
+    let tls = identity(&place.path().join("engine"));
+    let stranger = identity(&place.path().join("stranger"));
+    let engine = Engine::start(&tls, QuicLimits::default(), Mode::Echo);
+    let attempt = client(&stranger).connect(engine.address, "localhost").unwrap().await;
+    assert!(attempt.is_err());
+    engine.wait_for("failed handshake", |seen| seen.stats.handshakes_failed == 1 && seen.idle).await;
+    let seen = engine.seen();
+    assert!(seen.opened.is_empty() && seen.lost.is_empty());
+    assert_eq!(seen.connections, 0);
+}
+
+#[tokio::test]
 async fn garbage_datagrams_harm_nobody() {
     let place = tempfile::tempdir().unwrap();
     let tls = identity(place.path());
@@ -255,10 +288,11 @@ async fn resets_and_stops_are_told_and_free_their_streams() {
         receive.read_chunk(1, true).await.unwrap().unwrap();
         receive.stop(VarInt::from_u32(100 + code)).unwrap();
         send.reset(VarInt::from_u32(code)).unwrap();
-        engine.wait_for("reset and stop", |seen| {
-            seen.resets.contains(&u64::from(code)) && seen.stops.contains(&u64::from(100 + code))
-        })
-        .await;
+        engine
+            .wait_for("reset and stop", |seen| {
+                seen.resets.contains(&u64::from(code)) && seen.stops.contains(&u64::from(100 + code))
+            })
+            .await;
     }
     // The engine may also turn a stream away: the client's writes fail, and the stream's place is free again.
     for _ in 0..10 {

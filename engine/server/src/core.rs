@@ -1,0 +1,284 @@
+//! One pinned core: the loop around socket, pipeline and log ring.
+//!
+//! Each turn does a bounded piece of everything that waits; with nothing left the thread parks until a packet, a
+//! completed write, a helper's answer or a deadline. All rules are in the pipeline: this file only carries.
+
+use crate::fatal::fatal;
+use crate::park::Parking;
+use crate::quic::QuicDriver;
+use crate::snapshots::CoreStatus;
+use crate::storekeeper::Brought;
+use crate::streams::{Deed, Intakes, Streams};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use highwater_disk::UringLog;
+use highwater_pipeline::{Output, Pipeline, Reading, StoreRequest};
+use highwater_proto::{CloseReason, Snapshot};
+use highwater_ranking::CoreTop;
+use highwater_storage::LogDevice;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long closing packets may take at a shutdown.
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// A subscriber that has this much unsent gets no further snapshot until it has read on.
+const SUBSCRIBER_UNSENT_MAX: usize = 256 << 10;
+
+/// One core with everything that belongs to it.
+pub struct Core {
+    /// What is done with batches.
+    pub pipeline: Pipeline,
+    /// The socket.
+    pub driver: QuicDriver,
+    /// The log's device.
+    pub ring: UringLog,
+    /// Where the thread sleeps.
+    pub parking: Parking,
+    /// Errands to the helper.
+    pub errands: Sender<StoreRequest>,
+    /// Its answers.
+    pub brought: Receiver<Brought>,
+    /// Frozen lists for merging.
+    pub tops: Sender<(CoreTop, CoreStatus)>,
+    /// Published snapshots.
+    pub published: Receiver<Arc<Snapshot>>,
+    /// Set when the core is to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The running loop.
+struct Loop {
+    core: Core,
+    streams: Streams,
+    started: Instant,
+    turn_us_max: u64,
+    slept: Duration,
+    status_at: Instant,
+}
+
+/// Reads both clocks.
+pub fn read_clocks(now: Instant, origin: Instant) -> Reading {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Reading {
+        wall_ms: wall.as_millis() as u64,
+        monotonic_ms: now.saturating_duration_since(origin).as_millis() as u64,
+    }
+}
+
+impl Core {
+    /// Runs until it is told to stop and everything is durable.
+    pub fn run(self, origin: Instant) {
+        let now = Instant::now();
+        let mut running = Loop {
+            core: self,
+            streams: Streams::default(),
+            started: origin,
+            turn_us_max: 0,
+            slept: Duration::ZERO,
+            status_at: now,
+        };
+        while !running.core.pipeline.is_stopped() {
+            running.turn();
+        }
+        running.close();
+    }
+}
+
+impl Loop {
+    fn turn(&mut self) {
+        let now = Instant::now();
+        // Relaxed: a flag that is only ever set; nothing else is read through it.
+        if self.core.stop.load(Ordering::Relaxed) {
+            self.core.pipeline.handle_stop();
+        }
+        self.core.pipeline.handle_time(read_clocks(now, self.started));
+        let mut worked = self.receive(now);
+        worked |= self.take_answers();
+        worked |= self.take_written();
+        worked |= self.core.pipeline.turn();
+        worked |= self.submit();
+        self.send_errands();
+        worked |= self.publish(now);
+        worked |= self.answer(now);
+        let end = Instant::now();
+        self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
+        if !worked {
+            self.park(end);
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut intakes = Intakes { streams: &mut self.streams, pipeline: &mut self.core.pipeline };
+        let retried = intakes.retry_blocked();
+        let turned = self.core.driver.turn(now, &mut intakes);
+        retried || turned.worked
+    }
+
+    fn take_answers(&mut self) -> bool {
+        let mut worked = false;
+        while let Ok(brought) = self.core.brought.try_recv() {
+            worked = true;
+            match brought {
+                Brought::Segment(segment) => match self.core.ring.attach(&segment) {
+                    Ok(handle) => self.core.pipeline.handle_segment(&segment, handle),
+                    Err(error) => fatal(&format!("cannot open the log segment {}", segment.path), &error),
+                },
+                Brought::Answer(answer) => self.core.pipeline.handle_answer(answer),
+            }
+        }
+        worked
+    }
+
+    fn take_written(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(written) = self.core.ring.complete() {
+            worked = true;
+            match written.result {
+                Ok(()) => self.core.pipeline.handle_written(written.write),
+                Err(error) => fatal("a write to the log failed", &error),
+            }
+        }
+        worked
+    }
+
+    fn submit(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(write) = self.core.pipeline.poll_write() {
+            worked = true;
+            if self.core.ring.submit(write).is_err() {
+                unreachable!("the log's depth is within the ring's");
+            }
+        }
+        while let Some(handle) = self.core.pipeline.poll_retired() {
+            self.core.ring.detach(handle);
+        }
+        worked
+    }
+
+    fn send_errands(&mut self) {
+        while !self.core.errands.is_full() {
+            let Some(errand) = self.core.pipeline.poll_errand() else { return };
+            if self.core.errands.send(errand).is_err() {
+                fatal("the storage helper is gone", &"its thread ended");
+            }
+        }
+    }
+
+    /// Sends frozen lists to be merged, and merged snapshots to subscribers.
+    fn publish(&mut self, now: Instant) -> bool {
+        let mut worked = false;
+        while let Some(top) = self.core.pipeline.poll_top() {
+            worked = true;
+            let status = self.status(now);
+            if self.core.tops.send((top, status)).is_err() {
+                fatal("the merging helper is gone", &"its thread ended");
+            }
+        }
+        while let Ok(snapshot) = self.core.published.try_recv() {
+            worked = true;
+            self.core.pipeline.handle_published(snapshot.epoch);
+            self.send_snapshot(&snapshot);
+        }
+        worked
+    }
+
+    fn send_snapshot(&mut self, snapshot: &Snapshot) {
+        if self.streams.subscribers().is_empty() {
+            return;
+        }
+        let mut frame = Vec::new();
+        snapshot.encode(&mut frame);
+        let frame = Bytes::from(frame);
+        for stream in self.streams.subscribers() {
+            if self.core.driver.unsent_bytes(*stream) <= SUBSCRIBER_UNSENT_MAX {
+                self.core.driver.write(*stream, frame.clone());
+            }
+        }
+    }
+
+    fn status(&mut self, now: Instant) -> CoreStatus {
+        let interval = now.saturating_duration_since(self.status_at).max(Duration::from_micros(1));
+        let awake = interval.saturating_sub(self.slept);
+        let status = CoreStatus {
+            stats: self.core.pipeline.stats(),
+            quic: self.core.driver.stats(),
+            connections: self.core.driver.connections() as u64,
+            loop_turn_us_max: self.turn_us_max,
+            busy_permille: (awake.as_micros() * 1000 / interval.as_micros()) as u64,
+        };
+        self.status_at = now;
+        self.slept = Duration::ZERO;
+        self.turn_us_max = 0;
+        status
+    }
+
+    /// Carries out what the pipeline and the streams want told to clients.
+    fn answer(&mut self, now: Instant) -> bool {
+        let driver = &mut self.core.driver;
+        let mut worked = false;
+        while let Some(output) = self.core.pipeline.poll_output() {
+            worked = true;
+            match output {
+                Output::Send { session, frame } => {
+                    if let Some(stream) = self.streams.of_session(session) {
+                        driver.write(stream, frame);
+                    }
+                }
+                Output::Finish { session } => {
+                    if let Some(stream) = self.streams.of_session(session) {
+                        driver.finish(stream);
+                    }
+                }
+                Output::Close { session, reason, text } => {
+                    if let Some(stream) = self.streams.of_session(session) {
+                        driver.close(stream.connection(), reason.code(), &text);
+                    }
+                }
+            }
+        }
+        while let Some(deed) = self.streams.poll_deed() {
+            worked = true;
+            match deed {
+                Deed::Write(stream, frame) => {
+                    driver.write(stream, frame);
+                }
+                Deed::Finish(stream) => driver.finish(stream),
+                Deed::Resume(stream) => driver.resume(stream),
+                Deed::Close(connection, reason, text) => driver.close(connection, reason.code(), &text),
+            }
+        }
+        if worked {
+            driver.flush(now);
+        }
+        worked
+    }
+
+    fn park(&mut self, now: Instant) {
+        let core = &self.core;
+        let own = now + Duration::from_millis(core.pipeline.sleep_ms_max());
+        let deadline = core.driver.poll_deadline().map_or(own, |one| one.min(own));
+        let (socket, blocked) = (core.driver.udp_fd(), core.driver.wants_write());
+        if let Err(error) = core.parking.wait(socket, blocked, Some(core.ring.as_fd()), Some(deadline)) {
+            fatal("the core cannot wait for its descriptors", &error);
+        }
+        self.slept += now.elapsed();
+    }
+
+    /// Tells every client that the engine shuts down, and gives the packets a moment to leave.
+    fn close(mut self) {
+        let reason = CloseReason::ShuttingDown;
+        self.core.driver.close_all(reason.code(), "the engine is shutting down; reconnect later");
+        let end = Instant::now() + CLOSE_TIME_MAX;
+        while !self.core.driver.is_idle() && Instant::now() < end {
+            let now = Instant::now();
+            self.receive(now);
+            let next = self.core.driver.poll_deadline().map_or(end, |one| one.min(end));
+            if self.core.parking.wait(self.core.driver.udp_fd(), false, None, Some(next)).is_err() {
+                return;
+            }
+        }
+    }
+}

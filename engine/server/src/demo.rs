@@ -1,0 +1,115 @@
+//! `highwater demo`: engine, sidecar and load in one process and a temporary directory, with a live top 10.
+//!
+//! Everything is the real thing: QUIC over loopback, the log on disk, snapshots each second. Only the views are made up.
+
+use crate::args::{DemoArguments, ServeArguments};
+use crate::engine::Engine;
+use crate::fatal::fatal;
+use anyhow::{Context, Result};
+use bytesize::ByteSize;
+use highwater_client::ClientConfig;
+use highwater_loadgen::{Progress, Rate, RunOptions, Target};
+use highwater_proto::{Period, Snapshot, Window};
+use highwater_sidecar::SnapshotSource;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Rows shown.
+const ROWS_SHOWN: usize = 10;
+
+/// Between two pictures.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the load may run when only Ctrl-C ends it.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Runs the demo until its time is over or Ctrl-C.
+///
+/// # Errors
+/// What keeps the engine or the load from starting.
+pub fn demo(arguments: &DemoArguments) -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("highwater-demo-").tempdir().context("no temporary directory")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be watched")?;
+    }
+    let engine = Engine::start(&serve_arguments(directory.path())?)?;
+    let progress = Progress::new();
+    let options = load_options(arguments, &engine)?;
+    let load = {
+        let progress = Arc::clone(&progress);
+        std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                if let Err(error) = highwater_loadgen::run(&options, &progress) {
+                    fatal("the demo's load failed", &error);
+                }
+            })
+            .context("the load cannot be started")?
+    };
+    let began = Instant::now();
+    let terminal = std::io::stdout().is_terminal();
+    while !stop.load(Ordering::Relaxed) && arguments.duration.is_none_or(|most| began.elapsed() < most) {
+        std::thread::park_timeout(REDRAW_EVERY);
+        let snapshot = engine.snapshots().latest();
+        draw(snapshot.as_deref(), &progress, engine.ready.http, terminal)?;
+    }
+    progress.stop();
+    load.join().map_err(|_| anyhow::anyhow!("the load's thread panicked; its message is above"))?;
+    engine.stop()
+}
+
+fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(ServeArguments {
+        data_dir: directory.join("data"),
+        listen: free,
+        http: free,
+        cores: vec![crate::park::first_allowed_cpu().context("no CPU to pin the core to")?],
+        shards: 16,
+        memory: ByteSize::gib(1),
+        skew_max: Duration::from_secs(60),
+        log_retention: ByteSize::mib(256),
+        tls_name: Vec::new(),
+        tls_cert: None,
+        tls_key: None,
+        advertise: String::new(),
+        accept_clock: false,
+    })
+}
+
+fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions> {
+    let client = ClientConfig::with_ca_file(engine.ready.listen[0].to_string(), &engine.ready.ca)?;
+    Ok(RunOptions {
+        target: Target { client, producers: 2, batch_views: 1024, verify: None },
+        rate: Rate::PerSecond(arguments.rate),
+        duration: arguments.duration.unwrap_or(LOAD_TIME_MAX),
+        videos: arguments.videos as u32,
+        zipf: 1.0,
+        seed: 1,
+    })
+}
+
+/// Draws the list of the last hour; on a terminal in place, elsewhere one after the other.
+fn draw(snapshot: Option<&Snapshot>, progress: &Progress, http: SocketAddr, terminal: bool) -> Result<()> {
+    let mut page = String::new();
+    if terminal {
+        page.push_str("\x1b[H\x1b[J");
+    }
+    page.push_str(&format!("Highwater demo · http://{http}/v1/videos/top?period=hour&k=10 · Ctrl-C ends\n"));
+    page.push_str(&format!("{} views sent, {} acknowledged\n", progress.views_sent(), progress.views_acked()));
+    if let Some(snapshot) = snapshot
+        && let Some(board) = snapshot.board(Period::Hour, Window::Sliding)
+    {
+        page.push_str(&format!("top {ROWS_SHOWN} of the last hour, epoch {}\n", snapshot.epoch.0));
+        for (row, rank) in board.rows.iter().take(ROWS_SHOWN).zip(1..) {
+            page.push_str(&format!("{rank:>4}  {:<14} {:>12}\n", row.video_id.escape_debug().to_string(), row.view_count));
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(page.as_bytes()).and_then(|()| out.flush()).context("stdout is closed")
+}
