@@ -7,7 +7,10 @@
 use crate::limits::{TURN_CELLS, TURN_ENTRIES};
 use crate::messages::LeavingSlice;
 use highwater_lanes::Receiver;
-use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, INLINE_ID_BYTES_MAX, MARKER_CELLS, Marker, MarkerStep, RunRequest, row_cells, tag};
+use highwater_ranking::{
+    Cell, CoreCut, CoreRanking, CoreTop, INLINE_ID_BYTES_MAX, MARKER_CELLS, Marker, MarkerStep, RunRequest, row_cells,
+    tag,
+};
 use std::collections::VecDeque;
 
 /// Totals of views that were accepted, or that were applied; the difference is what is in flight.

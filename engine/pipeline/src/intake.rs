@@ -14,8 +14,8 @@ use crate::verdicts::{ArrivalRule, ClosedShards, judge_views};
 use bytes::{BufMut, Bytes};
 use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 use highwater_proto::{
-    Ack, Batch, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode,
-    PROTOCOL_VERSION, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
+    Ack, Batch, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
+    ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
 };
 use highwater_storage::{AppendRoom, RecordKind, RecordMeta};
 
@@ -311,7 +311,8 @@ impl Pipeline {
         let Some(entry) = self.producers.get_mut(producer) else { return Intake::Taken };
         let original = entry.remembered[index].clone();
         if original.crc != crc {
-            let text = format!("sequence {} came before with other bytes; a retry repeats all of them", original.sequence.0);
+            let text =
+                format!("sequence {} came before with other bytes; a retry repeats all of them", original.sequence.0);
             return self.close(session, CloseReason::SequenceReused, text);
         }
         if original.sequence.0 <= entry.settled.0 {

@@ -17,7 +17,9 @@ use crate::stats::Stats;
 use highwater_lanes::{Sender, lane};
 use highwater_proto::{Epoch, InstanceId, RefusedRange};
 use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, IdHash, MARKER_CELLS, Marker};
-use highwater_storage::{AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle};
+use highwater_storage::{
+    AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle,
+};
 use std::collections::VecDeque;
 
 /// What a pipeline is told about its place and its rules.
@@ -280,7 +282,8 @@ impl Pipeline {
             self.errands.push_back(errand);
         }
         let last_cut = self.stop == Stop::Cutting && self.cut_started.is_none() && self.pushed != self.cut_pushed;
-        let late = self.counting.ranking.late_full() && self.cut_started.is_none() && self.cuts_unwritten < CUTS_UNWRITTEN_MAX;
+        let late =
+            self.counting.ranking.late_full() && self.cut_started.is_none() && self.cuts_unwritten < CUTS_UNWRITTEN_MAX;
         let before_ms = self.markers.time_ms();
         let Some((epoch, time_ms)) = self.markers.poll_marker(now_ms, late || last_cut) else { return false };
         let new_minute = before_ms / 60_000 != time_ms / 60_000;

@@ -84,6 +84,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
         views: 0,
         records: 0,
     };
+    replay.ranking.prefault();
     let cuts = store.replay_cuts(|section| replay.section(section))?;
     replay.producers = ProducerTable::from_image(cuts.producers);
     store.replay_logs(|_log, record| replay.record(&record))?;

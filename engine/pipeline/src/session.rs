@@ -212,7 +212,8 @@ impl ProducerTable {
     /// Lets `session` wait for its welcome; returns the sessions that this fences.
     pub(crate) fn wait_for_welcome(&mut self, id: ProducerId, session: SessionId, now_ms: u64) -> Vec<SessionId> {
         let producer = self.producers.entry(id).or_default();
-        let fenced: Vec<SessionId> = producer.session.take().into_iter().chain(producer.hello.replace(session)).collect();
+        let fenced: Vec<SessionId> =
+            producer.session.take().into_iter().chain(producer.hello.replace(session)).collect();
         producer.last_seen_ms = now_ms;
         producer.retries.clear();
         for old in &fenced {

@@ -122,10 +122,7 @@ impl Pipeline {
         self.stats.views_received += u64::from(settled.view_count);
         self.stats.views_counted += u64::from(original.counted);
         self.count_refused(&original.refused);
-        debug_assert_eq!(
-            u64::from(settled.view_count),
-            u64::from(original.counted) + refused_total(&original.refused)
-        );
+        debug_assert_eq!(u64::from(settled.view_count), u64::from(original.counted) + refused_total(&original.refused));
         if let Some(session) = session {
             let ack = Ack {
                 sequence: settled.sequence,

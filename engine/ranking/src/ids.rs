@@ -13,7 +13,7 @@
 //! for ids are compared in full; the load stays at or below 3/4, so probes end. The bucket comes
 //! from the low half of the hash, the tag from the high half.
 
-use highwater_memory::{MemoryError, Slab, prefetch_at};
+use highwater_memory::{HUGE_PAGE_BYTES, MemoryError, Slab, prefetch_at};
 
 use crate::cell::{Cell, inline_words, row_cells};
 
@@ -90,6 +90,12 @@ impl IdTable {
             arena_used: 0,
             len: 0,
         })
+    }
+
+    /// Commits the whole index, which is touched at random, and the first of what is filled in order.
+    pub(crate) fn prefault(&mut self) {
+        self.index.populate(usize::MAX);
+        self.keys.populate(HUGE_PAGE_BYTES / KEY_BYTES);
     }
 
     /// Ids known.

@@ -5,7 +5,7 @@
 //! `minute_count` is above zero, and `dirty_count` is the number of set bits.
 
 use bytemuck::{Pod, Zeroable};
-use highwater_memory::Slab;
+use highwater_memory::{HUGE_PAGE_BYTES, Slab};
 
 use crate::board::BOARDS;
 use crate::config::{RankingConfig, RankingError};
@@ -85,6 +85,13 @@ impl Shard {
             late: Vec::new(),
             slots_cut: 0,
         })
+    }
+
+    /// See [`crate::CoreRanking::prefault`].
+    pub(crate) fn prefault(&mut self) {
+        self.ids.prefault();
+        self.lines.populate(HUGE_PAGE_BYTES / size_of::<CounterLine>());
+        self.dirty.populate(usize::MAX);
     }
 
     /// Counts one view of a slot. Returns the boards that may have to act on it, as a bit set: a

@@ -62,10 +62,7 @@ struct Loop {
 /// Reads both clocks.
 pub fn read_clocks(now: Instant, origin: Instant) -> Reading {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Reading {
-        wall_ms: wall.as_millis() as u64,
-        monotonic_ms: now.saturating_duration_since(origin).as_millis() as u64,
-    }
+    Reading { wall_ms: wall.as_millis() as u64, monotonic_ms: now.saturating_duration_since(origin).as_millis() as u64 }
 }
 
 impl Core {

@@ -107,7 +107,11 @@ fn draw(snapshot: Option<&Snapshot>, progress: &Progress, http: SocketAddr, term
     {
         page.push_str(&format!("top {ROWS_SHOWN} of the last hour, epoch {}\n", snapshot.epoch.0));
         for (row, rank) in board.rows.iter().take(ROWS_SHOWN).zip(1..) {
-            page.push_str(&format!("{rank:>4}  {:<14} {:>12}\n", row.video_id.escape_debug().to_string(), row.view_count));
+            page.push_str(&format!(
+                "{rank:>4}  {:<14} {:>12}\n",
+                row.video_id.escape_debug().to_string(),
+                row.view_count
+            ));
         }
     }
     let mut out = std::io::stdout().lock();

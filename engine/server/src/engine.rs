@@ -20,7 +20,7 @@ use highwater_proto::limits::TOP_K_MAX;
 use highwater_proto::{InstanceId, Snapshot};
 use highwater_ranking::{CoreTop, IdHash, WindowLengths, merge};
 use highwater_storage::{
-    Directory, DirectoryId, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
+    Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -104,8 +104,9 @@ impl Engine {
             },
         )?;
         let log_limits = LogLimits { segment_bytes: directory.segment_bytes, ..LogLimits::default() };
-        let ring = UringLog::open(&arguments.data_dir, log_limits.depth)?;
-        let log = LogWriter::new(store.log_identity(LogNumber(0)), log_limits);
+        let mut ring = UringLog::open(&arguments.data_dir, log_limits.depth)?;
+        let mut log = LogWriter::new(store.log_identity(LogNumber(0)), log_limits);
+        prepare_log(&mut store, &mut ring, &mut log)?;
         let config = PipelineConfig {
             core: 0,
             ports: vec![listen.port()],
@@ -134,8 +135,13 @@ impl Engine {
             brought: brought_sender,
             waker: waker.clone(),
         };
-        let publisher =
-            Publisher { instance: directory.instance, tops: tops_received, snapshots: snapshots.clone(), published: published_sender, waker: waker.clone() };
+        let publisher = Publisher {
+            instance: directory.instance,
+            tops: tops_received,
+            snapshots: snapshots.clone(),
+            published: published_sender,
+            waker: waker.clone(),
+        };
         let helpers = vec![spawn("store", move || storekeeper.run())?, spawn("merge", move || publisher.run())?];
         let core = Core { pipeline, driver, ring, parking, errands, brought, tops, published, stop: stop.clone() };
         let core = spawn_pinned(cpu, core, origin)?;
@@ -183,7 +189,10 @@ impl Engine {
 fn single_core(cores: &[usize]) -> Result<usize> {
     match cores {
         [cpu] => Ok(*cpu),
-        _ => bail!("--cores names {} CPUs, this version runs exactly one core: give one CPU, such as --cores=0", cores.len()),
+        _ => bail!(
+            "--cores names {} CPUs, this version runs exactly one core: give one CPU, such as --cores=0",
+            cores.len()
+        ),
     }
 }
 
@@ -208,6 +217,27 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
     };
     let options = OpenOptions { require_shards: Some(arguments.shards), ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
+}
+
+/// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
+/// the same, refuses batches and goes on asking.
+fn prepare_log(store: &mut Store<FileDisk>, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
+    match store.prepare_segment(LogNumber(0)) {
+        Ok(segment) => {
+            let path = segment.path.clone();
+            let handle = ring.attach(&segment).with_context(|| format!("cannot open the log segment {path}"))?;
+            log.add_segment(&segment, handle);
+            if !ring.is_direct() {
+                tracing::warn!(
+                    "the data directory's file system refuses direct I/O: the log goes through the page cache and is \
+                     slower; use ext4 or xfs"
+                );
+            }
+        }
+        Err(error) if error.is_no_space() => tracing::error!("no room for the log, batches will be refused: {error}"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -5,13 +5,15 @@
 use clap::Parser;
 use highwater::args::{Arguments, Command};
 use highwater::fatal::FAILED;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     end_on_panic();
     let outcome = match &arguments.command {
         Command::Serve(arguments) => highwater::serve::serve(arguments),

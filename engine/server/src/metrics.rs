@@ -5,8 +5,8 @@
 
 use crate::snapshots::CoreStatus;
 use highwater_proto::{BatchRefusal, CloseReason, Period, Snapshot, ViewRefusal, Window};
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;

@@ -128,7 +128,7 @@ impl Intakes<'_> {
             }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
             if let Err(error) = stream.take(chunk) {
-                self.close(key, error.close_reason(), error.to_string());
+                self.abandon(key, error.close_reason(), error.to_string());
                 return;
             }
             if stream.is_whole() && self.offer_frame(key) == Intake::NoRoom {
@@ -165,9 +165,8 @@ impl Intakes<'_> {
 
     fn greet(&mut self, key: StreamKey) -> Intake {
         let connection = key.connection();
-        let is_producer = |(other, stream): (&StreamKey, &Stream)| {
-            other.connection() == connection && stream.role == Role::Producer
-        };
+        let is_producer =
+            |(other, stream): (&StreamKey, &Stream)| other.connection() == connection && stream.role == Role::Producer;
         if self.streams.streams.iter().any(is_producer) {
             let text = "this connection has a producer stream; open a connection for each producer".to_owned();
             return self.close(key, CloseReason::UnexpectedFrame, text);
@@ -214,13 +213,18 @@ impl Intakes<'_> {
         }
     }
 
+    /// Gives up a stream and its connection; the frame at hand is done with.
     fn close(&mut self, key: StreamKey, reason: CloseReason, text: String) -> Intake {
+        self.abandon(key, reason, text);
+        Intake::Taken
+    }
+
+    fn abandon(&mut self, key: StreamKey, reason: CloseReason, text: String) {
         if let Some(session) = self.streams.forget(key) {
             self.pipeline.handle_disconnect(session);
         }
         self.pipeline.count_violation(reason);
         self.streams.deeds.push_back(Deed::Close(key.connection(), reason, text));
-        Intake::Taken
     }
 }
 
@@ -239,7 +243,7 @@ impl Application for Intakes<'_> {
     fn stream_finished(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.streams.get_mut(&key) else { return };
         if stream.header_len > 0 && !stream.is_whole() {
-            self.close(key, CloseReason::Malformed, "the stream ended in the middle of a frame".to_owned());
+            self.abandon(key, CloseReason::Malformed, "the stream ended in the middle of a frame".to_owned());
         } else if matches!(stream.role, Role::New | Role::Lookup) {
             self.streams.forget(key);
         }

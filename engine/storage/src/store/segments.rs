@@ -157,6 +157,8 @@ impl<D: Disk> Store<D> {
         made.map(|()| temporary)
     }
 
+    /// Writes and syncs chunk by chunk: a whole segment of dirty pages, flushed at once, would hold up the log's own
+    /// writes for as long as the flush takes.
     fn write_zeros(&self, path: &str) -> Result<(), StorageError> {
         let file = self.disk.open(path, Access::CreateNew).map_err(|error| StorageError::io("create", path, error))?;
         let zeros = vec![0; ZEROS];
@@ -164,7 +166,8 @@ impl<D: Disk> Store<D> {
         for offset in (0..len).step_by(ZEROS) {
             let chunk = (len - offset).min(ZEROS as u64) as usize;
             file.write_at(&zeros[..chunk], offset).map_err(|error| StorageError::io("write", path, error))?;
+            file.sync().map_err(|error| StorageError::io("sync", path, error))?;
         }
-        file.sync().map_err(|error| StorageError::io("sync", path, error))
+        Ok(())
     }
 }

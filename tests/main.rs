@@ -1,0 +1,14 @@
+//! The whole of Highwater from outside: the real binaries on real sockets and files, and the rules of the source tree.
+//!
+//! Nothing here reaches into a crate that the binaries are made of. Invariant: each test has its own data directory and
+//! free ports, and waits for what can be observed, never for time to pass.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
+mod answers;
+mod crash;
+mod e2e;
+mod hostile;
+mod starts;
+mod support;
+mod tidy;

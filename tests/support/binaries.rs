@@ -1,0 +1,47 @@
+//! Finds the binaries under test, and makes cargo bring them up to date first.
+//!
+//! Cargo tells a package only of its own binaries. What it is not: a second build: the command is the one that builds
+//! this very test, so after `cargo test --workspace` it finds nothing to do. Invariant: the binaries are those of the
+//! sources and of the profile of this test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The path of `highwater` or `loadgen`.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let path = FOLDER.get_or_init(build).join(name);
+    assert!(path.is_file(), "{} is missing although cargo has built the workspace", path.display());
+    path
+}
+
+/// Brings the workspace up to date; returns the folder of its binaries.
+fn build() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).expect("a test lies in TARGET/PROFILE/deps");
+    let target = folder.parent().expect("a test lies in TARGET/PROFILE/deps");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--workspace", "--no-run", "--quiet", "--target-dir"]).arg(target);
+    let profile = folder.file_name().and_then(|name| name.to_str()).unwrap();
+    if profile != "debug" {
+        cargo.args(["--profile", profile]);
+    }
+    cargo.current_dir(workspace());
+    // What cargo tells a test of its package would make build scripts that look at it run again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if told.iter().any(|prefix| text.starts_with(prefix)) || ["CARGO", "OUT_DIR"].contains(&text.as_ref()) {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo.output().expect("cargo can be started");
+    assert!(output.status.success(), "cargo cannot build:\n{}", String::from_utf8_lossy(&output.stderr));
+    folder.to_owned()
+}
+
+/// The root of the source tree.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

@@ -1,0 +1,234 @@
+//! An engine as a child process: `highwater serve` on a data directory.
+//!
+//! Invariant: the handle kills and reaps its process when dropped, and shows the log when a test fails.
+
+use super::binaries::binary;
+use super::http::{self, Answer};
+use super::{SOON, wait_for};
+use highwater_client::ClientConfig;
+use highwater_proto::Period;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// How an engine is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: String,
+    pub(crate) http: String,
+    pub(crate) shards: u16,
+    pub(crate) memory: &'static str,
+    pub(crate) more: Vec<String>,
+}
+
+/// A running engine.
+pub(crate) struct Engine {
+    child: Child,
+    /// The line that it printed when it was ready.
+    pub(crate) ready: Value,
+    stdout: Receiver<String>,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    setup: Setup,
+}
+
+/// An engine that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Exit code; `None` after a signal.
+    pub(crate) code: Option<i32>,
+    /// What it wrote to stderr.
+    pub(crate) log: String,
+}
+
+impl Setup {
+    /// A small engine on free ports.
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
+            http: "127.0.0.1:0".to_owned(),
+            shards: 16,
+            memory: "512MiB",
+            more: Vec::new(),
+        }
+    }
+
+    /// Starts an engine and waits until it is ready.
+    pub(crate) fn start(&self) -> Engine {
+        self.try_start().unwrap_or_else(|ended| panic!("the engine ended with {:?}:\n{}", ended.code, ended.log))
+    }
+
+    /// Starts an engine that is expected to refuse, and returns what it said.
+    pub(crate) fn refused(&self) -> Ended {
+        match self.try_start() {
+            Ok(_) => panic!("the engine started with {self:?}"),
+            Err(ended) => ended,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary("highwater"));
+        command
+            .arg("serve")
+            .arg(format!("--data-dir={}", self.data_dir.display()))
+            .arg(format!("--listen={}", self.listen))
+            .arg(format!("--http={}", self.http))
+            .arg(format!("--cores={}", next_cpu()))
+            .arg(format!("--shards={}", self.shards))
+            .arg(format!("--memory={}", self.memory))
+            .args(&self.more)
+            .env_remove("HIGHWATER_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn try_start(&self) -> Result<Engine, Ended> {
+        let mut child = self.command().spawn().unwrap();
+        let (lines, stdout) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                // Whoever listened may be gone.
+                let _ = lines.send(line);
+            }
+        });
+        let log = Arc::new(Mutex::new(String::new()));
+        let reader = collect(child.stderr.take().unwrap(), log.clone());
+        let mut engine =
+            Engine { child, ready: Value::Null, stdout, log, reader: Some(reader), setup: self.clone() };
+        match engine.stdout.recv_timeout(SOON) {
+            Ok(line) => {
+                engine.ready = serde_json::from_str(&line).expect("the ready line is JSON");
+                assert_eq!(engine.ready["event"], "ready", "{line}");
+                Ok(engine)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(engine.wait()),
+            Err(RecvTimeoutError::Timeout) => panic!("the engine said nothing in {SOON:?}"),
+        }
+    }
+}
+
+impl Engine {
+    /// A small engine on free ports.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        Setup::new(data_dir).start()
+    }
+
+    /// `HOST:PORT` for producers.
+    pub(crate) fn address(&self) -> &str {
+        self.ready["listen"][0].as_str().unwrap()
+    }
+
+    /// `http://HOST:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.ready["http"].as_str().unwrap())
+    }
+
+    /// The authority's certificate.
+    pub(crate) fn ca(&self) -> &str {
+        self.ready["ca"].as_str().unwrap()
+    }
+
+    /// How this engine was started, but with the ports that it took: for a start in its place.
+    pub(crate) fn same_place(&self) -> Setup {
+        let http = self.ready["http"].as_str().unwrap().to_owned();
+        Setup { listen: self.address().to_owned(), http, ..self.setup.clone() }
+    }
+
+    /// For the Rust client.
+    pub(crate) fn client(&self) -> ClientConfig {
+        ClientConfig::with_ca_file(self.address(), self.ca()).unwrap()
+    }
+
+    /// One answer over HTTP.
+    pub(crate) fn ask(&self, path: &str) -> Answer {
+        http::get(&format!("{}{path}", self.url()))
+    }
+
+    /// A period's full list, as JSON, as of `epoch` or later.
+    pub(crate) fn top(&self, period: Period, epoch: u64) -> Value {
+        wait_for("a snapshot", || {
+            let answer = self.ask(&format!("/v1/videos/top?period={period}&k=1000&min_epoch={epoch}"));
+            (answer.status == 200).then(|| answer.json())
+        })
+    }
+
+    /// The rows of every period's list.
+    pub(crate) fn lists(&self) -> Vec<Value> {
+        Period::ALL.iter().map(|period| self.top(*period, 1)["top_videos"].clone()).collect()
+    }
+
+    /// The sum of a metric over its labels, by its name without the prefix `highwater_`.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        http::metric(&self.ask("/metrics").body, name)
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.wait()
+    }
+
+    /// Asks it to end, by SIGTERM, and waits until it has.
+    pub(crate) fn terminate(mut self) -> Ended {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait()
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    fn wait(&mut self) -> Ended {
+        let status = wait_for("the engine's end", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        Ended { code: status.code(), log: self.log() }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Both fail only when it has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the engine on {} ---\n{}", self.setup.data_dir.display(), self.log());
+        }
+    }
+}
+
+/// Reads a pipe to its end into `log`.
+fn collect(mut pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut bytes) {
+            log.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    })
+}
+
+/// The CPUs that this process may use, in turn.
+fn next_cpu() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    cpus[NEXT.fetch_add(1, Ordering::Relaxed) % cpus.len()]
+}

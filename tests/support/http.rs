@@ -1,0 +1,48 @@
+//! Questions over HTTP, answered with whatever status.
+//!
+//! Invariant: an answer is read whole, within a time limit, and never through a proxy.
+
+use serde_json::Value;
+use std::time::Duration;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Asks.
+pub(crate) fn get(url: &str) -> Answer {
+    try_get(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// Asks something that may not be there.
+pub(crate) fn try_get(url: &str) -> Result<Answer, ureq::Error> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .proxy(None)
+        .build();
+    let mut response = ureq::Agent::from(config).get(url).call()?;
+    let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
+    let status = response.status().as_u16();
+    Ok(Answer { status, content_type, retry_after, body: response.body_mut().read_to_string()? })
+}
+
+/// The sum of a metric over its labels in a page of metrics; 0 when it is not there.
+pub(crate) fn metric(page: &str, name: &str) -> u64 {
+    let wanted = format!("highwater_{name}");
+    let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
+    samples.filter(|(key, _)| key.split('{').next() == Some(&wanted)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
