@@ -1,7 +1,9 @@
 //! What the benches measure: one type per measured module, made at a [`Scale`] and run piece by piece.
 //!
-//! Not the measuring itself, which is criterion's in `main.rs`. Invariant: every body also runs at [`Scale::TINY`] inside
-//! `cargo test`, with its result checked, so that a bench cannot rot.
+//! Not the measuring itself, which is criterion's in `main.rs`. Invariant: every body also runs at [`Scale::TINY`]
+//! inside `cargo test`, with its result checked, so that a bench cannot rot.
+
+#![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod lanes;

@@ -1,7 +1,7 @@
 //! Made-up views: ids as long as a YouTube id, popularity like Zipf's law with exponent 1.
 //!
-//! Not the load generator, which draws exactly; here the rank is n to the power of a uniform number, whose density falls
-//! with 1/rank. Invariant: the same seed gives the same views.
+//! Not the load generator, which draws exactly; here the rank is n to the power of a uniform number, whose density
+//! falls with 1/rank. Invariant: the same seed gives the same views.
 
 use highwater_proto::View;
 use rand::{RngExt, SeedableRng};

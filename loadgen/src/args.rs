@@ -1,7 +1,7 @@
 //! The command line of `loadgen`, and its way into options.
 //!
-//! It reads only the CA and token files it is told of. Invariant: what parses is within the limits of each value by itself; limits
-//! that depend on the engine are checked when connected.
+//! It reads only the CA and token files it is told of. Invariant: what parses is within the limits of each value by
+//! itself; limits that depend on the engine are checked when connected.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::run::{RATE_PER_S_MAX, Rate, RunOptions};
 use crate::send::{PRODUCERS_MAX, Target};
 use crate::zipf::VIDEOS_MAX;
 
-/// How long a generator believes in a silent connection: shorter than the client's default, so that an engine that was killed
-/// and started again is found soon.
+/// How long a generator believes in a silent connection: shorter than the client's default, so that an engine that was
+/// killed and started again is found soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Generates or replays views against a running Highwater, and verifies what it then serves.

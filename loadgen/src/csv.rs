@@ -1,8 +1,8 @@
 //! Reads files of real views: CSV with the header `video_id,ts_ms,user_id,region,device`, gzip by the extension `.gz`.
 //!
 //! It checks what the wire format would refuse, so a bad file is named by line and column before anything is sent. It
-//! does not sort: file order is sending order. Invariant: each [`FileView`] lends out exactly the fields of its line, and
-//! equal video ids have equal indexes.
+//! does not sort: file order is sending order. Invariant: each [`FileView`] lends out exactly the fields of its line,
+//! and equal video ids have equal indexes.
 
 use std::collections::HashMap;
 use std::fs::File;

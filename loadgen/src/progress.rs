@@ -1,7 +1,7 @@
 //! How far a load has come, for whoever watches: a bar on stderr, or the engine's demo.
 //!
-//! It decides nothing but the wish to stop. Invariant: every figure only grows (single relaxed counters; a reader may see
-//! one of them slightly before another).
+//! It decides nothing but the wish to stop. Invariant: every figure only grows (single relaxed counters; a reader may
+//! see one of them slightly before another).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -86,7 +86,8 @@ impl Progress {
     }
 }
 
-/// A progress bar on stderr, redrawn by a thread of its own until dropped. Nothing is drawn where stderr is no terminal.
+/// A progress bar on stderr, redrawn by a thread of its own until dropped. Nothing is drawn where stderr is no
+/// terminal.
 #[derive(Debug)]
 pub struct ProgressView {
     over: Arc<AtomicBool>,

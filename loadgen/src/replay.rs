@@ -16,7 +16,8 @@ use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::send::{Due, Start, Target, Workload, carry_out, wall_ms};
 
-/// At a set speed a batch covers at most this much of the plan, so that sparse views are not held back until it is full.
+/// At a set speed a batch covers at most this much of the plan, so that sparse views are not held back until it is
+/// full.
 const BATCH_SPAN_MAX: Duration = Duration::from_millis(100);
 
 /// How the file's times become event times.

@@ -1,7 +1,7 @@
 //! The report of a load, as JSON for scripts.
 //!
-//! Keys carry their units. Invariant: `views_acked` = `views_counted` + `duplicates` + `refused`, and without a failure it equals
-//! `views_sent`.
+//! Keys carry their units. Invariant: `views_acked` = `views_counted` + `duplicates` + `refused`, and without a failure
+//! it equals `views_sent`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Generated load at a set rate: `loadgen run`, and the load of the engine's demo.
 //!
-//! Pacing is by plan: view number v happens at start + v / rate, and a batch leaves when its last view has happened. Invariant:
-//! which views batch g holds depends on the options alone, not on the engine.
+//! Pacing is by plan: view number v happens at start + v / rate, and a batch leaves when its last view has happened.
+//! Invariant: which views batch g holds depends on the options alone, not on the engine.
 
 use std::sync::Arc;
 use std::time::Duration;

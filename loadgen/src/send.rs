@@ -1,8 +1,8 @@
 //! Carries a workload to the engine: connects, paces, sends, waits for every answer, then has the result checked.
 //!
-//! Open loop: a batch's planned time does not depend on answers, and latency is measured from it, so waiting behind a slow
-//! engine is not hidden. What the views are is the workload's. Invariant: batches are handed out in the workload's order, each to
-//! exactly one producer.
+//! Open loop: a batch's planned time does not depend on answers, and latency is measured from it, so waiting behind a
+//! slow engine is not hidden. What the views are is the workload's. Invariant: batches are handed out in the workload's
+//! order, each to exactly one producer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,8 +112,8 @@ impl<W> Load<W> {
     }
 }
 
-/// Checks that the engine is empty where a comparison is asked for, sends the whole workload, compares, and reports. Runs a
-/// single-threaded runtime of its own: call it outside of any.
+/// Checks that the engine is empty where a comparison is asked for, sends the whole workload, compares, and reports.
+/// Runs a single-threaded runtime of its own: call it outside of any.
 ///
 /// # Errors
 /// What keeps the load from starting. What goes wrong later is in [`Outcome::failure`], beside the figures so far.

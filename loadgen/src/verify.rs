@@ -1,8 +1,8 @@
-//! Compares what the engine serves over HTTP with the oracle's exact counts: every period's full list, its order, ranks, counts
-//! and bounds.
+//! Compares what the engine serves over HTTP with the oracle's exact counts: every period's full list, its order,
+//! ranks, counts and bounds.
 //!
-//! It knows the engine only by its public answers. Invariant: `verified` is true only if all four periods were answered for an
-//! epoch that holds everything acknowledged, and agree in every row.
+//! It knows the engine only by its public answers. Invariant: `verified` is true only if all four periods were answered
+//! for an epoch that holds everything acknowledged, and agree in every row.
 
 use std::time::{Duration, Instant};
 
@@ -94,12 +94,15 @@ impl Verifier {
         Ok(Self { url: url.to_owned(), agent: config.into() })
     }
 
-    /// Makes sure that the engine holds no view yet.
+    /// Makes sure that the engine holds no view yet: what it acknowledged before this call is in the next snapshot but
+    /// one at the latest, so that one is looked at.
     ///
     /// # Errors
     /// [`LoadError::EngineNotEmpty`] if it does, [`LoadError::Http`] if it does not answer.
     pub fn check_empty(&self) -> Result<(), LoadError> {
-        let answer = self.top(Period::AllTime, 1, None, READY_WAIT)?;
+        let first = self.top(Period::AllTime, 1, None, READY_WAIT)?;
+        let settled = Epoch(first.epoch.saturating_add(2));
+        let answer = self.top(Period::AllTime, 1, Some(settled), READY_WAIT)?;
         match answer.top_videos.into_iter().next() {
             None => Ok(()),
             Some(row) => Err(LoadError::EngineNotEmpty {

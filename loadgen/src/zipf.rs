@@ -1,8 +1,8 @@
 //! Makes views: videos by a Zipf law, viewers, regions and devices, all from a seed.
 //!
-//! A batch's content is a pure function of (seed, batch number): the same arguments give the same views however they are
-//! spread over producers. Times are not made here. Invariant: nothing is allocated per view, and equal indexes always give
-//! equal ids, whatever the seed.
+//! A batch's content is a pure function of (seed, batch number): the same arguments give the same views however they
+//! are spread over producers. Times are not made here. Invariant: nothing is allocated per view, and equal indexes
+//! always give equal ids, whatever the seed.
 
 use highwater_proto::View;
 use rand::Rng;

@@ -1,7 +1,7 @@
 //! Whole loads against a small engine in the same process: run, replay, verification, loss of the engine, exit codes.
 //!
-//! What it is not: a test of the real engine. Invariant: what the small engine answers over HTTP is counted from the batches it
-//! logged, by sorting them, so an error of the oracle shows.
+//! What it is not: a test of the real engine. Invariant: what the small engine answers over HTTP is counted from the
+//! batches it logged, by sorting them, so an error of the oracle shows.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 

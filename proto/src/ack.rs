@@ -1,7 +1,7 @@
 //! The engine's answers to a batch: durable, or refused for now.
 //!
-//! What it is not: the decision. Invariant: a decoded ack speaks of at most one batch's views, it either counted or recognised them,
-//! and its ranges are in order.
+//! What it is not: the decision. Invariant: a decoded ack speaks of at most one batch's views, it either counted or
+//! recognised them, and its ranges are in order.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;

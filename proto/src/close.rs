@@ -1,7 +1,8 @@
 //! Why a connection was closed: the QUIC application close codes.
 //!
-//! What it is for: one closed list that engine and client share; the close frame's reason phrase carries human text beside the code.
-//! What it is not: the answer to a refused batch, which keeps the connection. Invariant: a code never changes its meaning.
+//! What it is for: one closed list that engine and client share; the close frame's reason phrase carries human text
+//! beside the code. What it is not: the answer to a refused batch, which keeps the connection. Invariant: a code never
+//! changes its meaning.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! What can be wrong with bytes, with a view, or with a word.
 //!
-//! What it is not: refusals of sound input, which are verdicts (see [`crate::words`]). Invariant: each text says what was found, what
-//! is allowed and what to do; [`DecodeError::close_reason`] gives the code a connection is closed with.
+//! What it is not: refusals of sound input, which are verdicts (see [`crate::words`]). Invariant: each text says what
+//! was found, what is allowed and what to do; [`DecodeError::close_reason`] gives the code a connection is closed with.
 
 use crate::close::CloseReason;
 use crate::frame::FrameKind;

@@ -1,7 +1,8 @@
 //! Frames: the header before every payload.
 //!
-//! What it is not: a reader of streams; whoever reads takes 8 bytes, decodes the header, then takes the payload. Invariant: a header
-//! that decodes never asks for more bytes than its kind's limit, so a reader may reserve that much at once.
+//! What it is not: a reader of streams; whoever reads takes 8 bytes, decodes the header, then takes the payload.
+//! Invariant: a header that decodes never asks for more bytes than its kind's limit, so a reader may reserve that much
+//! at once.
 
 use crate::error::DecodeError;
 use crate::limits::{self, FRAME_HEADER_BYTES};

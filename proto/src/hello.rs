@@ -1,7 +1,8 @@
 //! The opening of a producer stream: hello from the client, then welcome or redirect from the engine.
 //!
-//! What it is not: the session behind it (fencing, `new` against `resume`), which the pipeline keeps. Invariant: a decoded welcome or
-//! redirect names at least one port, its home core has one, and every limit in it is within the protocol's.
+//! What it is not: the session behind it (fencing, `new` against `resume`), which the pipeline keeps. Invariant: a
+//! decoded welcome or redirect names at least one port, its home core has one, and every limit in it is within the
+//! protocol's.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;

@@ -1,10 +1,10 @@
 //! The shared words of Highwater and its wire format.
 //!
-//! What it is for: the names that every part of the engine uses for the same thing (view, producer, epoch, period, snapshot,
-//! refusal) and the codec of ALPN `highwater/1`, which `PROTOCOL.md` beside this crate describes byte by byte.
-//! What it is not: it opens no socket, reads no clock and keeps no session; those rules live in the client and in the engine.
-//! Invariant: a decoder never panics and never allocates beyond [`limits`], whatever the bytes; what an encoder writes, the
-//! decoder of the same kind reads back unchanged.
+//! What it is for: the names that every part of the engine uses for the same thing (view, producer, epoch, period,
+//! snapshot, refusal) and the codec of ALPN `highwater/1`, which `PROTOCOL.md` beside this crate describes byte by
+//! byte. What it is not: it opens no socket, reads no clock and keeps no session; those rules live in the client and in
+//! the engine. Invariant: a decoder never panics and never allocates beyond [`limits`], whatever the bytes; what an
+//! encoder writes, the decoder of the same kind reads back unchanged.
 #![forbid(unsafe_code)]
 
 pub mod ack;

@@ -1,8 +1,8 @@
 //! Every limit of the wire, and the assertions that relate them to each other.
 //!
-//! What it is for: one place where a reader of the protocol finds all maxima. What it is not: the limits of memory, disk or
-//! sessions, which belong to the engine. Invariant: every frame kind's largest payload is computed here from the limits of its
-//! parts, so a frame within the parts' limits always fits its kind's maximum.
+//! What it is for: one place where a reader of the protocol finds all maxima. What it is not: the limits of memory,
+//! disk or sessions, which belong to the engine. Invariant: every frame kind's largest payload is computed here from
+//! the limits of its parts, so a frame within the parts' limits always fits its kind's maximum.
 
 /// The ALPN protocol name of a Highwater connection.
 pub const ALPN: &[u8] = b"highwater/1";

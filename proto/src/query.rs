@@ -1,6 +1,7 @@
 //! Streams that only ask: the look-up of one video, and the subscription to snapshots.
 //!
-//! What it is not: the snapshot itself, see [`crate::snapshot`]. Invariant: a decoded answer has each period and window at most once.
+//! What it is not: the snapshot itself, see [`crate::snapshot`]. Invariant: a decoded answer has each period and window
+//! at most once.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;

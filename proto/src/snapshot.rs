@@ -1,7 +1,7 @@
 //! Snapshots on the wire.
 //!
-//! What it is not: the merge that makes them. Invariant: a decoded snapshot has each period and window at most once, and the rows of
-//! every board are in ranking order, so whoever serves it need not sort.
+//! What it is not: the merge that makes them. Invariant: a decoded snapshot has each period and window at most once,
+//! and the rows of every board are in ranking order, so whoever serves it need not sort.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;

@@ -1,6 +1,7 @@
 //! Reading and writing the fields of a payload.
 //!
-//! What it is not: the layout of any frame. Invariant: a reader never goes beyond its slice, and every integer is little-endian.
+//! What it is not: the layout of any frame. Invariant: a reader never goes beyond its slice, and every integer is
+//! little-endian.
 
 use crate::error::DecodeError;
 use crate::frame::{FrameHeader, FrameKind};

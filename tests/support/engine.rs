@@ -103,8 +103,7 @@ impl Setup {
         });
         let log = Arc::new(Mutex::new(String::new()));
         let reader = collect(child.stderr.take().unwrap(), log.clone());
-        let mut engine =
-            Engine { child, ready: Value::Null, stdout, log, reader: Some(reader), setup: self.clone() };
+        let mut engine = Engine { child, ready: Value::Null, stdout, log, reader: Some(reader), setup: self.clone() };
         match engine.stdout.recv_timeout(SOON) {
             Ok(line) => {
                 engine.ready = serde_json::from_str(&line).expect("the ready line is JSON");

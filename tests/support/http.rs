@@ -44,5 +44,8 @@ pub(crate) fn try_get(url: &str) -> Result<Answer, ureq::Error> {
 pub(crate) fn metric(page: &str, name: &str) -> u64 {
     let wanted = format!("highwater_{name}");
     let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
-    samples.filter(|(key, _)| key.split('{').next() == Some(&wanted)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    samples
+        .filter(|(key, _)| key.split('{').next() == Some(&wanted))
+        .map(|(_, value)| value.parse::<u64>().unwrap())
+        .sum()
 }

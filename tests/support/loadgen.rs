@@ -64,8 +64,7 @@ impl Load {
 
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Done {
-        let status: ExitStatus =
-            wait_within("the generator's end", LOAD_TIME_MAX, || self.child.try_wait().unwrap());
+        let status: ExitStatus = wait_within("the generator's end", LOAD_TIME_MAX, || self.child.try_wait().unwrap());
         let text = |reader: &mut Option<JoinHandle<String>>| reader.take().unwrap().join().unwrap();
         let stdout = text(&mut self.stdout);
         let report = serde_json::from_str(&stdout).unwrap_or(Value::Null);

@@ -36,7 +36,8 @@ pub(crate) fn rows(times_ms: impl Iterator<Item = u64>, videos: u64) -> Vec<(Str
         .collect()
 }
 
-/// `count` times that end at [`NEWEST_MS`] and are spread over all windows: most within the hour, some older than 30 days.
+/// `count` times that end at [`NEWEST_MS`] and are spread over all windows: most within the hour, some older than 30
+/// days.
 pub(crate) fn spread_times(count: u64) -> impl Iterator<Item = u64> {
     let span_ms = |index: u64| match index % 10 {
         0 => 100 * DAY_MS,

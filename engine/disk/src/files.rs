@@ -1,7 +1,7 @@
 //! A data directory on a file system, locked against a second engine.
 //!
-//! Blocking, for helper threads; not the log's own writes. Invariant: while a [`FileDisk`] lives, no other process has one on
-//! the same directory. Sources: flock(2), fsync(2), statvfs(3).
+//! Blocking, for helper threads; not the log's own writes. Invariant: while a [`FileDisk`] lives, no other process has
+//! one on the same directory. Sources: flock(2), fsync(2), statvfs(3).
 
 use std::fs::{File, OpenOptions};
 use std::io;

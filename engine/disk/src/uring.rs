@@ -1,8 +1,8 @@
 //! The log's writes: io_uring, direct I/O, durable at completion.
 //!
-//! Not for reading and not for other files. Invariants: a [`GroupWrite`] stays in `in_flight`, unmoved in memory that matters to
-//! the kernel (its buffer is on the heap), from submission until its completion was reaped; `Drop` reaps them all before any
-//! buffer is freed. Sources: io_uring(7), `RWF_DSYNC` in pwritev2(2), `O_DIRECT` in open(2).
+//! Not for reading and not for other files. Invariants: a [`GroupWrite`] stays in `in_flight`, unmoved in memory that
+//! matters to the kernel (its buffer is on the heap), from submission until its completion was reaped; `Drop` reaps
+//! them all before any buffer is freed. Sources: io_uring(7), `RWF_DSYNC` in pwritev2(2), `O_DIRECT` in open(2).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -68,8 +68,8 @@ pub struct UringLog {
 }
 
 impl UringLog {
-    /// A ring for up to `depth` writes into files under the data directory `root`. Sends one operation through it, so that a
-    /// ring that does not work is found now.
+    /// A ring for up to `depth` writes into files under the data directory `root`. Sends one operation through it, so
+    /// that a ring that does not work is found now.
     ///
     /// # Errors
     /// When the kernel refuses; the text says why and what to change.
@@ -92,7 +92,8 @@ impl UringLog {
         Ok(log)
     }
 
-    /// Whether the last attached segment is written around the page cache; some file systems, such as tmpfs, refuse that.
+    /// Whether the last attached segment is written around the page cache; some file systems, such as tmpfs, refuse
+    /// that.
     #[must_use]
     pub const fn is_direct(&self) -> bool {
         self.is_direct
@@ -112,9 +113,9 @@ impl UringLog {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         let mut queue = self.ring.submission();
-        // SAFETY: the entry is a no-op, or a write whose buffer and file are owned by `in_flight` and `attached`, where they
-        // stay until the completion is reaped: `complete` takes them out only then, `detach` refuses a file in use, and `drop`
-        // waits. Covered by `groups_come_back_durable_and_whole` and `dropping_waits_for_writes`.
+        // SAFETY: the entry is a no-op, or a write whose buffer and file are owned by `in_flight` and `attached`, where
+        // they stay until the completion is reaped: `complete` takes them out only then, `detach` refuses a file in
+        // use, and `drop` waits. Covered by `groups_come_back_durable_and_whole` and `dropping_waits_for_writes`.
         let pushed = unsafe { queue.push(entry) };
         pushed.map_err(|_| io::Error::other("the submission queue is full, though depth is below its length"))
     }

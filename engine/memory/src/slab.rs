@@ -67,8 +67,8 @@ impl<T: Pod> Slab<T> {
         if bytes == 0 {
             return;
         }
-        // SAFETY: the range lies in our own mapping (its length is a whole number of pages), and populating it changes no
-        // byte of it; `a_populated_slab_is_zeroed_and_keeps_what_was_written` covers it.
+        // SAFETY: the range lies in our own mapping (its length is a whole number of pages), and populating it changes
+        // no byte of it; `a_populated_slab_is_zeroed_and_keeps_what_was_written` covers it.
         let _ = unsafe { madvise(self.base.as_ptr().cast(), bytes, Advice::LinuxPopulateWrite) };
     }
 

@@ -101,10 +101,11 @@ impl Pipeline {
 
     /// One video's counts as of now.
     pub fn lookup(&self, video_id: &str) -> VideoCounts {
+        let (epoch, as_of_ms) = self.markers.published();
         VideoCounts {
             video_id: video_id.into(),
-            epoch: self.markers.published(),
-            as_of_ms: self.markers.time_ms(),
+            epoch,
+            as_of_ms,
             counts: self.counting.ranking.lookup(video_id).unwrap_or_default(),
         }
     }

@@ -13,6 +13,8 @@ use highwater_ranking::Minute;
 pub(crate) struct Markers {
     issued: Epoch,
     published: Epoch,
+    /// Engine time of the published epoch.
+    published_ms: u64,
     lease_end: Epoch,
     lease_asked: bool,
     time_ms: u64,
@@ -28,6 +30,7 @@ impl Markers {
         Self {
             issued,
             published: issued,
+            published_ms: time_ms,
             lease_end,
             lease_asked: false,
             time_ms,
@@ -42,9 +45,9 @@ impl Markers {
         Epoch(self.issued.0 + 1)
     }
 
-    /// The epoch whose snapshot was published last.
-    pub(crate) fn published(&self) -> Epoch {
-        self.published
+    /// The epoch whose snapshot was published last, and its engine time.
+    pub(crate) fn published(&self) -> (Epoch, u64) {
+        (self.published, self.published_ms)
     }
 
     /// Engine time of the last marker.
@@ -63,8 +66,10 @@ impl Markers {
     }
 
     pub(crate) fn handle_published(&mut self, epoch: Epoch) {
-        assert!(epoch.0 <= self.issued.0, "epoch {} was published and never issued", epoch.0);
+        assert_eq!(epoch, self.issued, "the epoch that was issued last is published next");
+        // Only one epoch is under way: the published one is the one issued last.
         self.published = epoch;
+        self.published_ms = self.time_ms;
     }
 
     pub(crate) fn handle_leased(&mut self, end: Epoch) {

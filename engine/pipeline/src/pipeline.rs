@@ -346,12 +346,15 @@ impl Pipeline {
 
     fn advance_stop(&mut self) {
         let quiet = self.appended.is_empty() && self.log_is_idle() && self.counting.cells_waiting() == 0;
+        let quiet = quiet && self.markers.is_published() && self.cuts_unwritten == 0;
+        // A stopped clock issues no marker for the cut, and a full disk has no room for the record: then the next start
+        // replays the log, as after a kill.
+        let is_cut = self.pushed == self.cut_pushed || !self.clock.healthy();
+        let no_room = self.disk_full.is_some() && self.log.room(0) == AppendRoom::NoSegment;
         match self.stop {
-            Stop::Settling if quiet && self.markers.is_published() => self.stop = Stop::Cutting,
-            Stop::Cutting if quiet && self.pushed == self.cut_pushed && self.cuts_unwritten == 0 => {
-                self.stop = Stop::Stating;
-            }
-            Stop::Stating if self.log_is_idle() && !self.log.needs_prefix() => self.stop = Stop::Stopped,
+            Stop::Settling if quiet => self.stop = Stop::Cutting,
+            Stop::Cutting if quiet && is_cut => self.stop = Stop::Stating,
+            Stop::Stating if quiet && (!self.log.needs_prefix() || no_room) => self.stop = Stop::Stopped,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use crate::counting::Admitted;
 use crate::limits::EPOCHS_PER_LEASE;
 use crate::pipeline::Recovered;
 use crate::session::{ProducerTable, Remembered};
-use crate::settle::RowRule;
+use crate::settle::{RowRule, counted_views};
 use highwater_proto::{Batch, RefusedRange};
 use highwater_ranking::{Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
@@ -74,9 +74,11 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
     let rule = RowRule { hash: IdHash::new(plan.ranking.hash_seed), lateness_max_ms: plan.lateness_max_ms };
     let shards_total = plan.ranking.shards_total;
     let videos_max = plan.ranking.videos_per_shard_max;
+    let id_arena_bytes = plan.ranking.id_arena_bytes_per_shard;
     let mut replay = Replay {
         shards_total,
         videos_max,
+        id_arena_bytes,
         ranking: CoreRanking::new(plan.ranking, Minute::of_ms(time_ms))?,
         producers: ProducerTable::default(),
         rule,
@@ -115,6 +117,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
 struct Replay {
     shards_total: u16,
     videos_max: u32,
+    id_arena_bytes: usize,
     ranking: CoreRanking,
     producers: ProducerTable,
     rule: RowRule,
@@ -162,27 +165,33 @@ impl Replay {
         batch.video_ids().for_each(|video_id| all.add(video_id.len()));
         let (videos, long_id_bytes) = (all.views as u32, all.long_id_bytes as usize);
         if !(0..self.shards_total).all(|shard| self.ranking.room_for(shard, videos, long_id_bytes)) {
-            self.check_room(batch)?;
+            self.check_room(batch, refused)?;
         }
         self.ranking.apply(&self.cells);
         Ok(())
     }
 
-    /// Counts the new ids of a batch by shard, when the tables are nearly full.
-    fn check_room(&self, batch: &Batch<'_>) -> Result<(), RecoveryError> {
+    /// Counts the new ids of a batch's counted views by shard, when the tables are nearly full.
+    fn check_room(&self, batch: &Batch<'_>, refused: &[RefusedRange]) -> Result<(), RecoveryError> {
         let mut new_ids = HashSet::new();
         let mut by_shard = vec![Admitted::default(); usize::from(self.shards_total)];
-        for video_id in batch.video_ids() {
+        for (video_id, _) in counted_views(batch, refused.iter().copied()) {
             let hash = self.rule.hash.hash(video_id);
             if !self.ranking.contains(hash, video_id) && new_ids.insert(video_id) {
                 by_shard[usize::from(shard_of(hash, self.shards_total))].add(video_id.len());
             }
         }
         for (shard, new) in (0..self.shards_total).zip(by_shard) {
-            if !self.ranking.room_for(shard, new.views as u32, new.long_id_bytes as usize) {
+            let (slots_free, arena_free) = (self.ranking.slots_free(shard), self.ranking.id_arena_free(shard));
+            if u64::from(slots_free) < new.views {
                 let videos_max = self.videos_max;
-                let videos = u64::from(videos_max - self.ranking.slots_free(shard)) + new.views;
+                let videos = u64::from(videos_max - slots_free) + new.views;
                 return Err(RankingError::TableTooSmall { shard, videos, videos_max }.into());
+            }
+            if (arena_free as u64) < new.long_id_bytes {
+                let bytes_max = self.id_arena_bytes;
+                let bytes = (bytes_max.saturating_sub(arena_free)) as u64 + new.long_id_bytes;
+                return Err(RankingError::ArenaTooSmall { shard, bytes, bytes_max }.into());
             }
         }
         Ok(())

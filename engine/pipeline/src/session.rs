@@ -167,9 +167,9 @@ impl ProducerTable {
 
     /// A record says that a producer is new.
     pub(crate) fn replay_new(&mut self, id: ProducerId, arrival_ms: u64) {
-        let producer = self.producers.entry(id).or_default();
-        producer.registered = true;
-        producer.last_seen_ms = arrival_ms;
+        // An older producer of this id was forgotten before this one came.
+        let producer = Producer { registered: true, last_seen_ms: arrival_ms, ..Producer::default() };
+        self.producers.insert(id, producer);
     }
 
     /// A record holds a producer's next batch.
@@ -315,6 +315,17 @@ mod tests {
         assert!(table.make_room(PRODUCER_IDLE_MS + 1001));
         assert_eq!(table.len(), PRODUCERS_MAX - 1);
         assert!(!table.producers.contains_key(&ProducerId(0)));
+    }
+
+    #[test]
+    fn a_producer_that_was_forgotten_and_came_again_is_replayed_from_its_new_start() {
+        let mut table = ProducerTable::default();
+        table.replay_new(ProducerId(7), 10);
+        table.replay_batch(ProducerId(7), batch(1), 20);
+        table.replay_new(ProducerId(7), 30);
+        table.replay_batch(ProducerId(7), batch(1), 40);
+        let producer = table.get_mut(ProducerId(7)).unwrap();
+        assert_eq!((producer.settled, producer.remembered.len(), producer.last_seen_ms), (Sequence(1), 1, 40));
     }
 
     #[test]

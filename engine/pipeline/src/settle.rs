@@ -25,6 +25,8 @@ struct Settled {
     producer: ProducerId,
     sequence: Sequence,
     view_count: u32,
+    /// The record's verdicts in full: of an earlier batch only so many are remembered.
+    refused: Vec<RefusedRange>,
 }
 
 /// How rows are made of views.
@@ -44,19 +46,27 @@ impl RowRule {
         arrival_ms: u64,
     ) -> u64 {
         let mut late = 0;
-        let mut refused = refused.peekable();
-        for (index, (video_id, timestamp_ms)) in batch.video_ids().zip(batch.timestamps()).enumerate() {
-            let index = index as u32;
-            while refused.next_if(|range| range.first + range.count <= index).is_some() {}
-            if refused.peek().is_some_and(|range| range.first <= index) {
-                continue;
-            }
+        for (video_id, timestamp_ms) in counted_views(batch, refused) {
             let class = FinalityClass::of(timestamp_ms, arrival_ms, self.lateness_max_ms);
             late += u64::from(class != FinalityClass::IN_HOUR);
             push_row(cells, self.hash.hash(video_id), Minute::of_ms(timestamp_ms), class, video_id);
         }
         late
     }
+}
+
+/// Id and time of each view of a batch that no range refuses; the ranges ascend.
+pub(crate) fn counted_views<'b>(
+    batch: &Batch<'b>,
+    refused: impl Iterator<Item = RefusedRange>,
+) -> impl Iterator<Item = (&'b str, u64)> {
+    let mut refused = refused.peekable();
+    batch.video_ids().zip(batch.timestamps()).enumerate().filter_map(move |(index, view)| {
+        let index = index as u32;
+        while refused.next_if(|range| range.end() <= index).is_some() {}
+        let is_refused = refused.peek().is_some_and(|range| range.first <= index);
+        (!is_refused).then_some(view)
+    })
 }
 
 impl Pipeline {
@@ -76,14 +86,15 @@ impl Pipeline {
                     rule.push_rows(&mut self.cells, &batch, record.verdicts.iter(), header.arrival_ms);
                 push_all(&mut self.lanes, &self.cells);
             }
-            let end = record.end;
+            let (end, refused) = (record.end, record.verdicts.iter().collect());
             self.pushed = end;
             self.settled_up_to(end);
             match header.kind {
-                RecordKind::Batch => self.acknowledge(&Settled {
+                RecordKind::Batch => self.acknowledge(Settled {
                     producer: header.producer,
                     sequence: header.sequence,
                     view_count: header.view_count,
+                    refused,
                 }),
                 RecordKind::ProducerNew => self.registered(header.producer),
                 RecordKind::Prefix => {}
@@ -108,7 +119,7 @@ impl Pipeline {
         self.welcome_if_settled(producer);
     }
 
-    fn acknowledge(&mut self, settled: &Settled) {
+    fn acknowledge(&mut self, settled: Settled) {
         let visible_epoch = self.markers.next_epoch();
         let Some(entry) = self.producers.get_mut(settled.producer) else { return };
         entry.settled = settled.sequence;
@@ -121,16 +132,16 @@ impl Pipeline {
         self.stats.batches_counted += 1;
         self.stats.views_received += u64::from(settled.view_count);
         self.stats.views_counted += u64::from(original.counted);
-        self.count_refused(&original.refused);
-        debug_assert_eq!(u64::from(settled.view_count), u64::from(original.counted) + refused_total(&original.refused));
+        self.count_refused(&settled.refused);
+        debug_assert_eq!(u64::from(settled.view_count), u64::from(original.counted) + refused_total(&settled.refused));
         if let Some(session) = session {
             let ack = Ack {
                 sequence: settled.sequence,
                 visible_epoch,
                 counted: original.counted,
                 duplicate: 0,
-                refused: original.refused.clone(),
-                detail_complete: original.detail_complete,
+                refused: settled.refused,
+                detail_complete: true,
             };
             self.send_ack(session, &ack);
             if retried.is_some() {

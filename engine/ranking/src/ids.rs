@@ -96,6 +96,7 @@ impl IdTable {
     pub(crate) fn prefault(&mut self) {
         self.index.populate(usize::MAX);
         self.keys.populate(HUGE_PAGE_BYTES / KEY_BYTES);
+        self.arena.populate(HUGE_PAGE_BYTES);
     }
 
     /// Ids known.

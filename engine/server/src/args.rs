@@ -22,7 +22,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the engine on a data directory, with its HTTP sidecar in the same process.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Run engine, sidecar and load in one go in a temporary directory, with a live top 10.
     Demo(DemoArguments),
 }
@@ -42,9 +42,9 @@ pub struct ServeArguments {
     /// CPUs to pin engine cores to, one core each. This version runs exactly one.
     #[arg(long, env = "HIGHWATER_CORES", default_value = "0", value_delimiter = ',', value_name = "CPU,…")]
     pub cores: Vec<usize>,
-    /// Shards of a new data directory, 1 to 256; fixed once the directory exists.
-    #[arg(long, env = "HIGHWATER_SHARDS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub shards: u16,
+    /// Shards, 1 to 256: 16 for a new data directory unless given; fixed once the directory exists.
+    #[arg(long, env = "HIGHWATER_SHARDS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
     /// Memory that the engine may use, with its unit.
     #[arg(long, env = "HIGHWATER_MEMORY", default_value = "4GiB", value_name = "BYTES")]
     pub memory: ByteSize,

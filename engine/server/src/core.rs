@@ -53,6 +53,8 @@ pub struct Core {
 struct Loop {
     core: Core,
     streams: Streams,
+    /// The latest snapshot, and its frame once somebody wanted it.
+    latest: Option<(Arc<Snapshot>, Option<Bytes>)>,
     started: Instant,
     turn_us_max: u64,
     slept: Duration,
@@ -72,6 +74,7 @@ impl Core {
         let mut running = Loop {
             core: self,
             streams: Streams::default(),
+            latest: None,
             started: origin,
             turn_us_max: 0,
             slept: Duration::ZERO,
@@ -177,23 +180,31 @@ impl Loop {
         while let Ok(snapshot) = self.core.published.try_recv() {
             worked = true;
             self.core.pipeline.handle_published(snapshot.epoch);
-            self.send_snapshot(&snapshot);
+            self.latest = Some((snapshot, None));
         }
+        self.send_snapshot();
         worked
     }
 
-    fn send_snapshot(&mut self, snapshot: &Snapshot) {
-        if self.streams.subscribers().is_empty() {
+    /// Sends the latest snapshot to whoever wants it and has read what was sent before.
+    fn send_snapshot(&mut self) {
+        let Some((snapshot, frame)) = &mut self.latest else { return };
+        if !self.streams.is_wanted(snapshot.epoch) {
             return;
         }
-        let mut frame = Vec::new();
-        snapshot.encode(&mut frame);
-        let frame = Bytes::from(frame);
-        for stream in self.streams.subscribers() {
-            if self.core.driver.unsent_bytes(*stream) <= SUBSCRIBER_UNSENT_MAX {
-                self.core.driver.write(*stream, frame.clone());
+        let frame = frame.get_or_insert_with(|| {
+            let mut frame = Vec::new();
+            snapshot.encode(&mut frame);
+            frame.into()
+        });
+        let driver = &mut self.core.driver;
+        self.streams.send_snapshot(snapshot.epoch, |stream| {
+            let has_room = driver.unsent_bytes(stream) <= SUBSCRIBER_UNSENT_MAX;
+            if has_room {
+                driver.write(stream, frame.clone());
             }
-        }
+            has_room
+        });
     }
 
     fn status(&mut self, now: Instant) -> CoreStatus {
@@ -203,6 +214,7 @@ impl Loop {
             stats: self.core.pipeline.stats(),
             quic: self.core.driver.stats(),
             connections: self.core.driver.connections() as u64,
+            receive_buffer_bytes: self.core.driver.receive_buffer_bytes() as u64,
             loop_turn_us_max: self.turn_us_max,
             busy_permille: (awake.as_micros() * 1000 / interval.as_micros()) as u64,
         };

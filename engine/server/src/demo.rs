@@ -1,6 +1,7 @@
 //! `highwater demo`: engine, sidecar and load in one process and a temporary directory, with a live top 10.
 //!
-//! Everything is the real thing: QUIC over loopback, the log on disk, snapshots each second. Only the views are made up.
+//! Everything is the real thing: QUIC over loopback, the log on disk, snapshots each second. Only the views are made
+//! up.
 
 use crate::args::{DemoArguments, ServeArguments};
 use crate::engine::Engine;
@@ -70,7 +71,7 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
         listen: free,
         http: free,
         cores: vec![crate::park::first_allowed_cpu().context("no CPU to pin the core to")?],
-        shards: 16,
+        shards: None,
         memory: ByteSize::gib(1),
         skew_max: Duration::from_secs(60),
         log_retention: ByteSize::mib(256),

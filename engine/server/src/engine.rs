@@ -35,6 +35,9 @@ use tokio::sync::oneshot;
 /// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
 const LATENESS_MAX_MS: u64 = 600_000;
 
+/// Shards of a new data directory when none are asked for.
+const SHARDS_DEFAULT: u16 = 16;
+
 /// Errands and answers that may wait between a core and its helper.
 const ERRANDS_MAX: usize = 64;
 
@@ -82,18 +85,19 @@ impl Engine {
     pub fn start(arguments: &ServeArguments) -> Result<Self> {
         let origin = Instant::now();
         let cpu = single_core(&arguments.cores)?;
-        let plan = MemoryPlan::new(arguments.memory.as_u64(), arguments.shards)?;
         let disk = FileDisk::open(&arguments.data_dir)?;
+        let mut store = open_store(disk, arguments)?;
+        let directory = *store.directory();
+        let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes);
         let connections_max = limits.connections_max as u64;
         let driver = QuicDriver::bind(arguments.listen, &tls, 0, limits)?;
+        let drops = driver.kernel_drops();
         let listen = driver.local_addr().context("the UDP socket has no address")?;
         let http_listener = TcpListener::bind(arguments.http)
             .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
-        let mut store = open_store(disk, arguments)?;
-        let directory = *store.directory();
         let recovered = recover(
             &mut store,
             RecoveryPlan {
@@ -119,7 +123,7 @@ impl Engine {
         };
         let pipeline = Pipeline::new(config, recovered, log, read_clocks(Instant::now(), origin));
 
-        let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max };
+        let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
         let snapshots = Arc::new(Snapshots::new(metrics));
         let stop = Arc::new(AtomicBool::new(false));
         let parking = Parking::new().context("no descriptor is left for the core's wake-up; raise `ulimit -n`")?;
@@ -211,11 +215,11 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
         id: DirectoryId(random.random()),
         instance: InstanceId(random.random()),
         hash_seed: random.random(),
-        shards: arguments.shards,
+        shards: arguments.shards.unwrap_or(SHARDS_DEFAULT),
         lateness_max_ms: LATENESS_MAX_MS,
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
-    let options = OpenOptions { require_shards: Some(arguments.shards), ..OpenOptions::new(create) };
+    let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
 }
 

@@ -22,10 +22,19 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("highwater: {error:#}");
+            eprintln!("highwater: {}", explain(&error));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The error with its causes, each said once: many texts hold their cause already.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => text,
+        known => format!("{known}: {cause}"),
+    })
 }
 
 /// A panic on any thread is a bug, and the process must not go on with half of its threads.

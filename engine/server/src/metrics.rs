@@ -1,8 +1,9 @@
 //! The Prometheus text of an engine: made anew for each scrape from what the core last published.
 //!
-//! Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of
-//! counted, duplicate and refused views.
+//! Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum
+//! of counted, duplicate and refused views.
 
+use crate::quic::KernelDrops;
 use crate::snapshots::CoreStatus;
 use highwater_proto::{BatchRefusal, CloseReason, Period, Snapshot, ViewRefusal, Window};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,6 +21,8 @@ pub struct MetricsText {
     pub memory_bytes: u64,
     /// Connections allowed at once.
     pub connections_max: u64,
+    /// Datagrams that the kernel drops at the core's socket.
+    pub drops: KernelDrops,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +69,9 @@ impl MetricsText {
         views(&mut page, status);
         work(&mut page, status);
         network(&mut page, status);
+        if let Some(drops) = self.drops.read() {
+            page.counter("udp_drops", "Datagrams that the kernel dropped because the core was late", drops);
+        }
         page.gauge("memory_limit_bytes", "What --memory allows", self.memory_bytes);
         page.gauge("connections_max", "Connections allowed at once", self.connections_max);
         if let Some(bytes) = resident_bytes() {
@@ -116,6 +122,7 @@ fn network(page: &mut Page, status: &CoreStatus) {
     page.counter("connections_opened", "Connections opened", quic.connections_opened);
     page.counter("connections_refused", "Connections refused over the limit", quic.connections_refused);
     page.counter("datagrams_received", "Datagrams received", quic.datagrams_received);
+    page.gauge("udp_receive_buffer_bytes", "Receive buffer that the kernel gave", status.receive_buffer_bytes);
     page.counter("quic_bytes_received", "Bytes received", quic.bytes_received);
     page.counter("quic_bytes_sent", "Bytes sent", quic.bytes_sent);
     page.counter("welcomes", "Hellos answered with a welcome", stats.welcomes);
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_page_has_every_reason_and_units_in_its_names() {
-        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64 };
+        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops: KernelDrops::default() };
         let mut status = CoreStatus::default();
         status.stats.views_counted = 7;
         status.stats.views_refused[0] = 3;

@@ -22,7 +22,8 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Makes the current or next [`Parking::wait`] return. One system call: use it only for a core that says it is parked.
+    /// Makes the current or next [`Parking::wait`] return. One system call: use it only for a core that says it is
+    /// parked.
     pub fn wake(&self) {
         // Fails only when the counter is full, and then the core is about to wake anyway.
         let _ = rustix::io::write(&*self.event, &1_u64.to_ne_bytes());

@@ -53,7 +53,8 @@ impl MemoryPlan {
         let million_bytes = RankingConfig::shard_bytes(1 << 20, 0);
         let per_shard = table_bytes.saturating_sub(arena_bytes + rounding_bytes.min(table_bytes / 4));
         let videos = (u128::from(per_shard) << 20) / u128::from(million_bytes);
-        // A cut's late views lie in memory once being filled (twice over the limit at worst) and once for each unwritten.
+        // A cut's late views lie in memory once being filled (twice over the limit at worst) and once for each
+        // unwritten.
         let late_copies = 2 + 1 + CUTS_UNWRITTEN_MAX as u64;
         Ok(Self {
             videos_per_shard_max: u32::try_from(videos).unwrap_or(u32::MAX).min(highwater_ranking::SLOTS_MAX),

@@ -23,6 +23,8 @@ pub struct CoreStatus {
     pub quic: crate::quic::QuicStats,
     /// Connections now.
     pub connections: u64,
+    /// Receive buffer of the socket.
+    pub receive_buffer_bytes: u64,
     /// Longest turn of the core's loop since the last status, in microseconds.
     pub loop_turn_us_max: u64,
     /// Share of the last interval that the loop did not sleep, in thousandths.

@@ -1,8 +1,8 @@
 //! From the bytes of QUIC streams to whole frames for the pipeline, and back.
 //!
 //! A stream's first frame is its type. A producer stream holds at most one batch at a time: while the pipeline has no
-//! room for it nothing more of that stream is read, and QUIC pushes back. Frames are not copied: their chunks are handed
-//! on as they came.
+//! room for it nothing more of that stream is read, and QUIC pushes back. Frames are not copied: their chunks are
+//! handed on as they came.
 //!
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
@@ -10,7 +10,7 @@ use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReade
 use bytes::Bytes;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
 use highwater_proto::limits::FRAME_HEADER_BYTES;
-use highwater_proto::{CloseReason, DecodeError, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
+use highwater_proto::{CloseReason, DecodeError, Epoch, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
 use std::collections::{HashMap, VecDeque};
 
 /// Bytes asked of a stream at once.
@@ -41,6 +41,13 @@ struct Stream {
     chunk_bytes: usize,
 }
 
+/// A stream that wants snapshots.
+struct Subscriber {
+    stream: StreamKey,
+    /// The first epoch that it has not been sent and wants.
+    next: Epoch,
+}
+
 /// Something the driver must do after its turn.
 pub enum Deed {
     /// Write to the stream.
@@ -59,7 +66,7 @@ pub struct Streams {
     streams: HashMap<StreamKey, Stream>,
     sessions: HashMap<SessionId, StreamKey>,
     blocked: VecDeque<StreamKey>,
-    subscribers: Vec<StreamKey>,
+    subscribers: Vec<Subscriber>,
     sessions_begun: u64,
     deeds: VecDeque<Deed>,
 }
@@ -83,21 +90,25 @@ impl Streams {
         self.sessions.get(&session).copied()
     }
 
-    /// The streams that want each snapshot.
-    pub fn subscribers(&self) -> &[StreamKey] {
-        &self.subscribers
+    /// Whether anybody wants the snapshot of this epoch.
+    pub fn is_wanted(&self, epoch: Epoch) -> bool {
+        self.subscribers.iter().any(|one| one.next <= epoch)
     }
 
-    /// Streams that wait for room.
-    pub fn blocked(&self) -> usize {
-        self.blocked.len()
+    /// The streams that want the snapshot of this epoch and to which `send` has sent it.
+    pub fn send_snapshot(&mut self, epoch: Epoch, mut send: impl FnMut(StreamKey) -> bool) {
+        for one in self.subscribers.iter_mut().filter(|one| one.next <= epoch) {
+            if send(one.stream) {
+                one.next = epoch.next();
+            }
+        }
     }
 
     fn forget(&mut self, key: StreamKey) -> Option<SessionId> {
         let stream = self.streams.remove(&key)?;
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
-        self.subscribers.retain(|one| *one != key);
+        self.subscribers.retain(|one| one.stream != key);
         Some(stream.session)
     }
 }
@@ -203,10 +214,10 @@ impl Intakes<'_> {
     fn subscribe(&mut self, key: StreamKey) -> Intake {
         let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
         match Subscribe::decode(&stream.chunks.concat()) {
-            Ok(_) => {
+            Ok(subscribe) => {
                 stream.role = Role::Subscriber;
                 stream.clear();
-                self.streams.subscribers.push(key);
+                self.streams.subscribers.push(Subscriber { stream: key, next: subscribe.from_epoch });
                 Intake::Taken
             }
             Err(error) => self.close(key, error.close_reason(), error.to_string()),

@@ -1,6 +1,6 @@
 //! The engine's TLS identity: its own certificate authority and certificate, or the operator's.
 //!
-//! Not a policy about clients: they prove themselves by a token, not by certificates. Invariants: private keys are
+//! Not a policy about clients: whoever reaches the port may connect. Invariants: private keys are
 //! readable by the owner only; a file is either whole or absent, because each is written aside, synced and renamed; the
 //! authority, once made, stays, so that clients that trust it go on doing so over restarts and reissues.
 //!
@@ -184,7 +184,8 @@ impl<'a> Identity<'a> {
 
     /// Makes what is missing, no longer fits the names, or expires within [`RENEWED_BEFORE`].
     fn ensure(&self, now: SystemTime) -> Result<(), TlsError> {
-        // Without its key and without a certificate that it signed, an authority is only the rest of a first start cut short.
+        // Without its key and without a certificate that it signed, an authority is only the rest of a first start cut
+        // short.
         if !self.authority_key.exists() && !self.certificate.exists() {
             self.make_authority(now)?;
         }

@@ -1,7 +1,7 @@
 //! The body of a top list, and a small cache of bodies.
 //!
-//! Invariant: a body is a pure function of (snapshot, period, k), so a cached one is as good as a new one; the cache holds
-//! bodies of one snapshot only, at most [`BODIES_MAX`].
+//! Invariant: a body is a pure function of (snapshot, period, k), so a cached one is as good as a new one; the cache
+//! holds bodies of one snapshot only, at most [`BODIES_MAX`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Refusals as problem details (RFC 9457): one shape for everything that is not an answer.
 //!
-//! Invariant: a problem names the parameter, its value and what is allowed wherever there is one, and echoes no more than
-//! [`VALUE_CHARS_MAX`] characters of what the client sent.
+//! Invariant: a problem names the parameter, its value and what is allowed wherever there is one, and echoes no more
+//! than [`VALUE_CHARS_MAX`] characters of what the client sent.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

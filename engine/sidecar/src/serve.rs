@@ -1,7 +1,8 @@
 //! The listener: connections in, within limits, until told to stop.
 //!
-//! Not the routes. Invariants: never more than `connections_max` connections, each with a bounded header, a bounded wait for
-//! it and a bounded life; after the stop signal no connection is accepted and running answers get a moment to end.
+//! Not the routes. Invariants: never more than `connections_max` connections, each with a bounded header, a bounded
+//! wait for it and a bounded life; after the stop signal no connection is accepted and running answers get a moment to
+//! end.
 
 use std::future::Future;
 use std::io;

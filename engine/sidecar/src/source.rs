@@ -1,7 +1,7 @@
 //! Where the sidecar gets what it serves.
 //!
-//! Not how: the engine's own process, a subscription to it, or a test. Invariant that an implementation keeps: the epoch of
-//! [`SnapshotSource::latest`] never decreases.
+//! Not how: the engine's own process, a subscription to it, or a test. Invariant that an implementation keeps: the
+//! epoch of [`SnapshotSource::latest`] never decreases.
 
 use std::borrow::Cow;
 use std::future::Future;

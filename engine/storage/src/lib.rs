@@ -1,8 +1,8 @@
 //! Records, logs, cut files and recovery over a [`Disk`] trait: what makes an acknowledged view last.
 //!
 //! Not the system calls (`highwater-disk`) and not the decision what is accepted (`highwater-pipeline`). Invariants:
-//! nothing unverified is believed; what a power cut can leave is repaired silently, what it cannot is refused with file,
-//! offset and remedy.
+//! nothing unverified is believed; what a power cut can leave is repaired silently, what it cannot is refused with
+//! file, offset and remedy.
 #![forbid(unsafe_code)]
 
 mod codec;

@@ -276,7 +276,8 @@ pub(crate) struct BodyFigures {
     pub(crate) refused_count: u32,
 }
 
-/// Writes verdicts to the start of `out`, which must hold 12 bytes for each; returns length, checksum and refused views.
+/// Writes verdicts to the start of `out`, which must hold 12 bytes for each; returns length, checksum and refused
+/// views.
 pub(crate) fn write_verdicts(out: &mut [u8], ranges: &[RefusedRange]) -> (usize, u32, u32) {
     let mut refused_count = 0;
     for (chunk, range) in out.chunks_exact_mut(VERDICT_BYTES).zip(ranges) {

@@ -1,7 +1,7 @@
 //! Small files that are replaced whole: directory and state.
 //!
-//! Not for anything that grows. Layout: magic of 8 bytes, version u32, body, CRC32C u32 over all before it. Invariant: a
-//! reader sees the old file or the new one, never a mixture, because the new one is synced before it takes the name.
+//! Not for anything that grows. Layout: magic of 8 bytes, version u32, body, CRC32C u32 over all before it. Invariant:
+//! a reader sees the old file or the new one, never a mixture, because the new one is synced before it takes the name.
 
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;

@@ -1,7 +1,7 @@
 //! The state file: the few things that must be durable before they are used.
 //!
-//! Not views, which are in logs and cut files. Invariants: epochs and minutes only grow; a generation is open in at most
-//! one start; the end of a generation is recorded before a later one is written.
+//! Not views, which are in logs and cut files. Invariants: epochs and minutes only grow; a generation is open in at
+//! most one start; the end of a generation is recorded before a later one is written.
 //!
 //! Body of `state.hw`: directory id u128, epoch_lease_end u64, time_minute u32, generation u32, logs_open u32,
 //! cuts_known u64, closed_count u32, then for each closed generation: log u32, generation u32, end u64.

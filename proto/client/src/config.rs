@@ -1,7 +1,7 @@
 //! How to reach an engine and how patiently.
 //!
-//! It opens nothing. Invariant: a configuration that [`ClientConfig::quinn`] accepts names a host, a port and at least one
-//! certificate authority.
+//! It opens nothing. Invariant: a configuration that [`ClientConfig::quinn`] accepts names a host, a port and at least
+//! one certificate authority.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! From an address to a welcomed producer stream, or to a stream for questions.
 //!
-//! It makes single attempts; repeating them is the caller's. Invariant: a welcome it returns is for the producer asked for,
-//! from the producer's home core.
+//! It makes single attempts; repeating them is the caller's. Invariant: a welcome it returns is for the producer asked
+//! for, from the producer's home core.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -85,7 +85,8 @@ impl Dialer {
         Ok((connection, send, receive))
     }
 
-    /// The home core first, then in turn every address the engine's name stands for: after a restart the home may be elsewhere.
+    /// The home core first, then in turn every address the engine's name stands for: after a restart the home may be
+    /// elsewhere.
     async fn next_address(&mut self) -> Result<SocketAddr, Broken> {
         let turn = self.attempts;
         self.attempts = self.attempts.wrapping_add(1);

@@ -174,8 +174,8 @@ impl InFlight {
         Ok(fate)
     }
 
-    /// A batch was refused: it and all after it are written again, once the engine's pause is over. The engine answers what
-    /// was already on its way with `after_refusal`, which asks for nothing more.
+    /// A batch was refused: it and all after it are written again, once the engine's pause is over. The engine answers
+    /// what was already on its way with `after_refusal`, which asks for nothing more.
     pub(crate) fn handle_refused(&mut self, refused: BatchRefused, now: Instant) -> Result<(), ClientError> {
         let index = refused.sequence.0.checked_sub(self.acked.0 + 1);
         let index = index.and_then(|index| usize::try_from(index).ok());

@@ -1,7 +1,7 @@
 //! The producer as its user sees it: send batches, learn their fates, finish.
 //!
-//! The connection lives in a task of its own ([`crate::session`]); this side encodes and waits for room. Invariant: at most
-//! `in_flight_max` batches are without a fate, so memory is bounded by that many frames.
+//! The connection lives in a task of its own ([`crate::session`]); this side encodes and waits for room. Invariant: at
+//! most `in_flight_max` batches are without a fate, so memory is bounded by that many frames.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -72,8 +72,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Connects a new producer under a fresh random id. `on_fate` is called once for each batch, in sequence order, from the
-    /// connection's task: it must not block.
+    /// Connects a new producer under a fresh random id. `on_fate` is called once for each batch, in sequence order,
+    /// from the connection's task: it must not block.
     ///
     /// # Errors
     /// As [`ClientError`] says; a new attempt is made until `connect_timeout` for everything that may mend itself.
@@ -84,8 +84,8 @@ impl Producer {
         Self::start(config, None, on_fate).await
     }
 
-    /// Takes up a producer id that an engine has welcomed before, in this process or an earlier one; older connections of the
-    /// id are fenced. The next batch bears the sequence after the engine's last.
+    /// Takes up a producer id that an engine has welcomed before, in this process or an earlier one; older connections
+    /// of the id are fenced. The next batch bears the sequence after the engine's last.
     ///
     /// # Errors
     /// As [`Producer::connect`]; an id the engine does not know is refused as `producer_unknown`.
@@ -152,9 +152,9 @@ impl Producer {
         self.shared.state().reconnects
     }
 
-    /// Sends what the builder holds, and empties it; waits while too many batches are unanswered. `token` comes back in the
-    /// batch's [`Fate`]. Returns once the batch is in flight, not when it is durable. Dropping the future while it waits sends
-    /// nothing and leaves the builder as it was.
+    /// Sends what the builder holds, and empties it; waits while too many batches are unanswered. `token` comes back in
+    /// the batch's [`Fate`]. Returns once the batch is in flight, not when it is durable. Dropping the future while it
+    /// waits sends nothing and leaves the builder as it was.
     ///
     /// # Errors
     /// [`ClientError::EmptyBatch`], or the error that ended the producer.
@@ -213,8 +213,8 @@ pub(crate) fn window(config: &ClientConfig, welcome: &Welcome) -> usize {
     usize::from(config.in_flight_max.min(welcome.in_flight_batches_max))
 }
 
-/// Attempts until welcomed or `connect_timeout`. A new producer takes a fresh id for each attempt, because an engine may have
-/// logged an id whose welcome was lost.
+/// Attempts until welcomed or `connect_timeout`. A new producer takes a fresh id for each attempt, because an engine
+/// may have logged an id whose welcome was lost.
 async fn first_welcome(
     dialer: &mut Dialer,
     resumed: Option<ProducerId>,

@@ -1,7 +1,7 @@
 //! The task that owns a producer's connection: writes, reads answers, reconnects.
 //!
-//! The rules are in [`crate::in_flight`]; here is only I/O and patience. Invariant: one connection at a time, and on each the
-//! unanswered batches are written from the oldest on.
+//! The rules are in [`crate::in_flight`]; here is only I/O and patience. Invariant: one connection at a time, and on
+//! each the unanswered batches are written from the oldest on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -186,8 +186,8 @@ impl Session {
     }
 }
 
-/// Ends the connection when a batch has waited for so long that no answer can be hoped for: an engine whose packets flow but
-/// whose log stands still would otherwise be waited for without end.
+/// Ends the connection when a batch has waited for so long that no answer can be hoped for: an engine whose packets
+/// flow but whose log stands still would otherwise be waited for without end.
 async fn watch(shared: &Shared, limit: Duration) -> End {
     loop {
         let waited = {

@@ -1,7 +1,7 @@
 //! The client against a small engine in the same process: sessions, losses, refusals, redirects, questions.
 //!
-//! What it is not: a test of the rules of a window of batches, which stand beside their code. Invariant: every test waits for a
-//! state, never for a time, except where a time limit is what is tested.
+//! What it is not: a test of the rules of a window of batches, which stand beside their code. Invariant: every test
+//! waits for a state, never for a time, except where a time limit is what is tested.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 

@@ -1,7 +1,7 @@
 //! Building batches on the client's side.
 //!
-//! What it is not: the choice of when to send, or of the sequence. Invariant: a builder never holds more views or bytes than its
-//! limits, so what it encodes is a batch that the engine's decoder takes.
+//! What it is not: the choice of when to send, or of the sequence. Invariant: a builder never holds more views or bytes
+//! than its limits, so what it encodes is a batch that the engine's decoder takes.
 
 use crate::batch::batch_checksum;
 use crate::error::InvalidView;
@@ -72,7 +72,8 @@ impl BatchBuilder {
     /// A builder that keeps to the limits of a welcome: most views, and most bytes of a BATCH payload.
     ///
     /// # Panics
-    /// If a limit is outside the protocol's: 1 to [`BATCH_VIEWS_MAX`] views, [`BATCH_BYTES_MIN`] to [`BATCH_BYTES_MAX`] bytes.
+    /// If a limit is outside the protocol's: 1 to [`BATCH_VIEWS_MAX`] views, [`BATCH_BYTES_MIN`] to [`BATCH_BYTES_MAX`]
+    /// bytes.
     pub fn new(views_max: u32, bytes_max: u32) -> Self {
         assert!(
             (1..=BATCH_VIEWS_MAX).contains(&views_max),

@@ -1,8 +1,8 @@
 //! The columns of a batch in encoding 0 (plain): strings as lengths and bytes, times as 64-bit numbers.
 //!
-//! What it is not: other encodings; a new one gets its own type beside these. Invariant: every length ends at a character boundary and
-//! the lengths fill the bytes exactly, so [`Strings`] never splits wrongly. Cost: one vectorised pass over the lengths and two over the
-//! bytes; only a column that is not all ASCII takes a loop over its strings.
+//! What it is not: other encodings; a new one gets its own type beside these. Invariant: every length ends at a
+//! character boundary and the lengths fill the bytes exactly, so [`Strings`] never splits wrongly. Cost: one vectorised
+//! pass over the lengths and two over the bytes; only a column that is not all ASCII takes a loop over its strings.
 
 use crate::error::DecodeError;
 use crate::limits::{BATCH_VIEWS_MAX, TIME_BYTES};

@@ -1,8 +1,9 @@
 //! Batches: views by column, under one sequence and one checksum.
 //!
-//! What it is for: the engine's hot path reads batches here, clients build them in [`BatchBuilder`]. What it is not: verdicts on views;
-//! any time is sound here. Invariant: in a decoded batch every column holds exactly one value per view, every video id has 1 to 255
-//! bytes and every string is UTF-8, so the iterators cannot fail. Cost: decoding checks whole columns and allocates nothing.
+//! What it is for: the engine's hot path reads batches here, clients build them in [`BatchBuilder`]. What it is not:
+//! verdicts on views; any time is sound here. Invariant: in a decoded batch every column holds exactly one value per
+//! view, every video id has 1 to 255 bytes and every string is UTF-8, so the iterators cannot fail. Cost: decoding
+//! checks whole columns and allocates nothing.
 
 mod builder;
 mod column;
@@ -38,8 +39,8 @@ pub fn batch_header(payload: &[u8]) -> Result<BatchHeader, DecodeError> {
     Ok(BatchHeader { crc, view_count, sequence: Sequence(sequence) })
 }
 
-/// The CRC32C (Castagnoli) that belongs in front of a BATCH payload: over version (u16), producer (u128), then the payload from its
-/// byte 4 on. The first 4 bytes of `payload` are not read.
+/// The CRC32C (Castagnoli) that belongs in front of a BATCH payload: over version (u16), producer (u128), then the
+/// payload from its byte 4 on. The first 4 bytes of `payload` are not read.
 pub fn batch_checksum(payload: &[u8], version: u16, producer: ProducerId) -> u32 {
     let mut prefix = [0; 18];
     prefix[..2].copy_from_slice(&version.to_le_bytes());
@@ -75,7 +76,8 @@ impl<'a> Batch<'a> {
         Ok(Self { header, video_ids, timestamps, users, regions, devices })
     }
 
-    /// Checks a payload against the checksum in its first 4 bytes; `version` and `producer` are those of the stream's hello.
+    /// Checks a payload against the checksum in its first 4 bytes; `version` and `producer` are those of the stream's
+    /// hello.
     pub fn verify(payload: &[u8], version: u16, producer: ProducerId) -> Result<(), DecodeError> {
         let stated = batch_header(payload)?.crc;
         let computed = batch_checksum(payload, version, producer);

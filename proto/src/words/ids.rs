@@ -1,7 +1,7 @@
 //! Ids and times as newtypes, so that a sequence is never taken for an epoch nor a producer for an instance.
 //!
-//! What it is not: a clock or a source of random ids; both are arguments from outside. Invariant: order of the newtypes is the order
-//! of their numbers.
+//! What it is not: a clock or a source of random ids; both are arguments from outside. Invariant: order of the newtypes
+//! is the order of their numbers.
 
 use crate::limits::TIMESTAMP_MS_MAX;
 use std::fmt;

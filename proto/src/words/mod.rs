@@ -1,7 +1,8 @@
 //! The shared words: one type for each thing that several parts of Highwater speak of.
 //!
-//! What it is for: ids, times, periods, views, verdicts and rankings as plain data. What it is not: their bytes on the wire, which
-//! the frame modules own. Invariant: a word's text form (`as_str`, `Display`) is the one that users see in JSON, metrics and logs.
+//! What it is for: ids, times, periods, views, verdicts and rankings as plain data. What it is not: their bytes on the
+//! wire, which the frame modules own. Invariant: a word's text form (`as_str`, `Display`) is the one that users see in
+//! JSON, metrics and logs.
 
 mod ids;
 mod period;

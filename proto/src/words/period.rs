@@ -1,7 +1,7 @@
 //! Periods and windows: what a ranking is over.
 //!
-//! What it is not: lengths and bounds of windows, which ranking computes. Invariant: the number of a word (`code`) is the same on
-//! the wire and as an array index, 0 first.
+//! What it is not: lengths and bounds of windows, which ranking computes. Invariant: the number of a word (`code`) is
+//! the same on the wire and as an array index, 0 first.
 
 use crate::error::UnknownWord;
 use std::{fmt, str::FromStr};

@@ -1,7 +1,7 @@
 //! Rankings as they are published: snapshots, boards, and one video's counts.
 //!
-//! What it is not: the counting; see the ranking crate. Invariant: rows of a board are ordered by `view_count` descending, then
-//! `video_id` ascending by bytes, and none has a count of 0.
+//! What it is not: the counting; see the ranking crate. Invariant: rows of a board are ordered by `view_count`
+//! descending, then `video_id` ascending by bytes, and none has a count of 0.
 
 use super::{Epoch, InstanceId, Period, Window};
 
@@ -69,7 +69,8 @@ pub struct PeriodCount {
 }
 
 impl Snapshot {
-    /// The board of that period and window, if the engine keeps it. All-time has one board, whatever the window asked for.
+    /// The board of that period and window, if the engine keeps it. All-time has one board, whatever the window asked
+    /// for.
     pub fn board(&self, period: Period, window: Window) -> Option<&Board> {
         self.boards.iter().find(|board| board.period == period && (board.window == window || period == Period::AllTime))
     }

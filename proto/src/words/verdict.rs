@@ -1,7 +1,7 @@
 //! Verdicts: why a view or a whole batch was refused.
 //!
-//! What it is for: the closed lists of reasons, the same in acks, log records, metrics and reports. What it is not: the decision
-//! itself, which the pipeline makes. Invariant: a reason's number never changes its meaning; 0 is no reason.
+//! What it is for: the closed lists of reasons, the same in acks, log records, metrics and reports. What it is not: the
+//! decision itself, which the pipeline makes. Invariant: a reason's number never changes its meaning; 0 is no reason.
 
 use std::fmt;
 
@@ -101,7 +101,8 @@ impl fmt::Display for BatchRefusal {
 /// A batch's ranges are ascending, disjoint and maximal: two that touch have different reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RefusedRange {
-    /// Index of the first view in the batch, from 0; [`RefusedRange::FIRST_UNKNOWN`] where only totals by reason are known.
+    /// Index of the first view in the batch, from 0; [`RefusedRange::FIRST_UNKNOWN`] where only totals by reason are
+    /// known.
     pub first: u32,
     /// How many views, at least 1.
     pub count: u32,
@@ -138,7 +139,8 @@ impl RefusedRange {
         ranges.iter().fold(0, |sum, range| sum.saturating_add(range.count))
     }
 
-    /// Replaces `ranges` by one total per reason with unknown first views, by ascending reason: what an incomplete ack carries.
+    /// Replaces `ranges` by one total per reason with unknown first views, by ascending reason: what an incomplete ack
+    /// carries.
     pub fn totals(ranges: &[Self]) -> Vec<Self> {
         ViewRefusal::ALL
             .into_iter()

@@ -1,6 +1,7 @@
 //! A view: one video watched once.
 //!
-//! What it is not: a decoded batch, which holds views by column. Invariant: none of its own; [`View::check`] says whether it can travel.
+//! What it is not: a decoded batch, which holds views by column. Invariant: none of its own; [`View::check`] says
+//! whether it can travel.
 
 use crate::error::InvalidView;
 use crate::limits::{FIELD_BYTES_MAX, VIDEO_ID_BYTES_MAX};

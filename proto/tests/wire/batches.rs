@@ -1,6 +1,7 @@
 //! Batches: building, limits, and properties of the decoder against a slow one.
 //!
-//! What it is not: golden bytes. Invariant: the fast decoder accepts exactly what a decoder that checks string by string accepts.
+//! What it is not: golden bytes. Invariant: the fast decoder accepts exactly what a decoder that checks string by
+//! string accepts.
 
 use highwater_proto::{
     BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_VIEWS_MAX, Batch, BatchBuilder, DecodeError, ProducerId, Pushed, Sequence,

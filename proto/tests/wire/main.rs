@@ -1,7 +1,7 @@
 //! The wire format against its page: golden bytes, tables, properties and malformed input.
 //!
-//! What it is not: tests of sessions, which need an engine. Invariant: PROTOCOL.md is read, not repeated, so the page cannot drift
-//! from the crate.
+//! What it is not: tests of sessions, which need an engine. Invariant: PROTOCOL.md is read, not repeated, so the page
+//! cannot drift from the crate.
 #![forbid(unsafe_code)]
 
 mod batches;

@@ -1,7 +1,7 @@
 //! Malformed payloads one by one: the right error, and the close code that the page promises.
 //!
-//! What it is not: a search for panics, see properties. Invariant: each rule of the page that a single changed field can break has a
-//! case here.
+//! What it is not: a search for panics, see properties. Invariant: each rule of the page that a single changed field
+//! can break has a case here.
 
 use crate::golden::PRODUCER;
 use crate::page::example;

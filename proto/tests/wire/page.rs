@@ -1,7 +1,7 @@
 //! Reads PROTOCOL.md: its named examples and its tables.
 //!
-//! What it is not: a Markdown parser; it knows fences and rows that start with `|`. Invariant: an example or table that the page does
-//! not have fails the test that asks for it.
+//! What it is not: a Markdown parser; it knows fences and rows that start with `|`. Invariant: an example or table that
+//! the page does not have fails the test that asks for it.
 
 const PAGE: &str = include_str!("../../PROTOCOL.md");
 

@@ -1,7 +1,7 @@
 //! Properties of all frames: what is encoded is read back, and no bytes make a decoder panic.
 //!
-//! What it is not: properties of batches, see batches. Invariant: whatever a decoder accepts encodes to the same bytes again, so no two
-//! payloads mean the same.
+//! What it is not: properties of batches, see batches. Invariant: whatever a decoder accepts encodes to the same bytes
+//! again, so no two payloads mean the same.
 
 use crate::batches::{frame_of, owned_view, text};
 use crate::split;

@@ -18,8 +18,8 @@ use super::QuicError;
 const CONNECTION_ID_BYTES: usize = 8;
 /// Where the core's number stands in a connection id, so that a steering program can find it there.
 const CONNECTION_ID_CORE_INDEX: usize = 1;
-/// Largest datagram that is accepted: jumbo frames. The receive buffers would hold any, but bytes that are kept keep the
-/// memory of their datagram.
+/// Largest datagram that is accepted: jumbo frames. The receive buffers would hold any, but bytes that are kept keep
+/// the memory of their datagram.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 9000;
 
 const KIB: u64 = 1024;
@@ -38,7 +38,8 @@ pub struct QuicLimits {
     pub receive_window_bytes: u64,
     /// Bytes written but not yet acknowledged by the peer, per connection.
     pub send_window_bytes: u64,
-    /// Bytes written to one stream that do not fit the send window yet; beyond it the connection is closed as overloaded.
+    /// Bytes written to one stream that do not fit the send window yet; beyond it the connection is closed as
+    /// overloaded.
     pub unsent_bytes_max: usize,
     /// Bytes handed to the application in one turn, so that no turn is long and no stream holds up the others.
     pub read_bytes_per_turn: usize,
@@ -65,7 +66,8 @@ impl Default for QuicLimits {
 }
 
 impl QuicLimits {
-    /// The default limits with as many connections as `memory_bytes` carries in the worst case, at least 4, at most 4096.
+    /// The default limits with as many connections as `memory_bytes` carries in the worst case, at least 4, at most
+    /// 4096.
     #[must_use]
     pub fn within(memory_bytes: u64) -> Self {
         let limits = Self::default();

@@ -1,8 +1,8 @@
 //! The driver: receives, routes, tells the application, keeps deadlines, sends.
 //!
-//! It decides nothing about what the bytes mean. Invariants: a connection with events is in `service_queue`, one that may
-//! have packets is in `transmit_queue`, one with a timer is in `deadlines`; so nothing waits for a packet of somebody else
-//! to be noticed. A blocked socket keeps one transmit and stops all sending until it is out.
+//! It decides nothing about what the bytes mean. Invariants: a connection with events is in `service_queue`, one that
+//! may have packets is in `transmit_queue`, one with a timer is in `deadlines`; so nothing waits for a packet of
+//! somebody else to be noticed. A blocked socket keeps one transmit and stops all sending until it is out.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -15,10 +15,11 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
 use quinn_udp::RecvMeta;
 
+use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
-use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config, drops};
+use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
 use crate::tls::ServerTls;
 
 /// Receive calls in one turn.
@@ -128,10 +129,10 @@ impl QuicDriver {
         self.stats
     }
 
-    /// Datagrams that the kernel dropped because this core was late. Reads a file: for metrics only.
+    /// The count of datagrams that the kernel dropped because this core was late, for another thread to read.
     #[must_use]
-    pub fn kernel_drops(&self) -> Option<u64> {
-        drops::kernel_drops(self.port.as_fd())
+    pub fn kernel_drops(&self) -> KernelDrops {
+        KernelDrops::of(self.port.as_fd())
     }
 
     /// The receive buffer that the kernel gave, in bytes.
@@ -234,8 +235,8 @@ impl QuicDriver {
         }
     }
 
-    /// Closes a connection with an application close code. What was written but not sent is dropped; the next turn tells
-    /// the application of the loss. `reason` is cut to a length that fits one packet.
+    /// Closes a connection with an application close code. What was written but not sent is dropped; the next turn
+    /// tells the application of the loss. `reason` is cut to a length that fits one packet.
     pub fn close(&mut self, connection: ConnectionKey, code: u32, reason: &str) {
         let now = self.now;
         let Some(link) = self.links.get_mut(connection.index as usize).and_then(Option::as_deref_mut) else {
@@ -253,8 +254,8 @@ impl QuicDriver {
         self.queue_transmit(connection.index);
     }
 
-    /// Closes every connection and refuses new ones from now on. Turn on until [`QuicDriver::is_idle`], or for as long as
-    /// the shutdown may take: the close packets go out with the next turn already.
+    /// Closes every connection and refuses new ones from now on. Turn on until [`QuicDriver::is_idle`], or for as long
+    /// as the shutdown may take: the close packets go out with the next turn already.
     pub fn close_all(&mut self, code: u32, reason: &str) {
         self.closing = true;
         let keys: Vec<_> = self.links.iter().flatten().map(|link| link.key).collect();
@@ -379,8 +380,8 @@ impl QuicDriver {
         worked
     }
 
-    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained. Returns the bytes
-    /// read.
+    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained. Returns the
+    /// bytes read.
     fn service(&mut self, index: u32, application: &mut impl Application, budget_bytes: usize) -> usize {
         let Some(link) = self.links[index as usize].as_deref_mut() else { return 0 };
         link.in_service = false;

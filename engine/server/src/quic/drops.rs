@@ -5,12 +5,26 @@
 
 use std::os::fd::BorrowedFd;
 
-/// Datagrams dropped since the socket was made; `None` where the kernel does not say.
-pub(super) fn kernel_drops(socket: BorrowedFd<'_>) -> Option<u64> {
-    let inode = rustix::fs::fstat(socket).ok()?.st_ino;
-    ["/proc/net/udp", "/proc/net/udp6"]
-        .iter()
-        .find_map(|path| drops_of_inode(&std::fs::read_to_string(path).ok()?, inode))
+/// Reads the count of one socket; may be used from any thread while that socket is open. The default counts nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KernelDrops {
+    inode: Option<u64>,
+}
+
+impl KernelDrops {
+    /// The count of this socket.
+    pub(super) fn of(socket: BorrowedFd<'_>) -> Self {
+        Self { inode: rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino) }
+    }
+
+    /// Datagrams dropped since the socket was made; `None` where the kernel does not say.
+    #[must_use]
+    pub fn read(self) -> Option<u64> {
+        let inode = self.inode?;
+        ["/proc/net/udp", "/proc/net/udp6"]
+            .iter()
+            .find_map(|path| drops_of_inode(&std::fs::read_to_string(path).ok()?, inode))
+    }
 }
 
 /// Columns: sl local rem st tx:rx tr:when retrnsmt uid timeout inode ref pointer drops.
@@ -40,6 +54,6 @@ mod tests {
     #[test]
     fn a_live_socket_has_no_drops_yet() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(kernel_drops(socket.as_fd()), Some(0));
+        assert_eq!(KernelDrops::of(socket.as_fd()).read(), Some(0));
     }
 }

@@ -1,8 +1,8 @@
 //! One connection: its transport state, its streams, and what waits to be written to them.
 //!
-//! It does no I/O and keeps no clock; the driver owns the socket and the deadlines. Invariants: the application is told of
-//! a stream only between `connection_opened` and `connection_lost`; a paused stream is not told of until it is resumed;
-//! bytes of one stream leave in the order in which they were written.
+//! It does no I/O and keeps no clock; the driver owns the socket and the deadlines. Invariants: the application is told
+//! of a stream only between `connection_opened` and `connection_lost`; a paused stream is not told of until it is
+//! resumed; bytes of one stream leave in the order in which they were written.
 
 use std::collections::VecDeque;
 
@@ -40,8 +40,8 @@ enum ReadEnd {
 }
 
 impl StreamReader<'_> {
-    /// The stream's next bytes, at most `bytes_max` of them and never empty, as a rule without a copy. `None`: nothing more
-    /// for now; the application is called again when there is.
+    /// The stream's next bytes, at most `bytes_max` of them and never empty, as a rule without a copy. `None`: nothing
+    /// more for now; the application is called again when there is.
     ///
     /// # Panics
     /// If `bytes_max` is 0.
@@ -200,8 +200,8 @@ impl Link {
         drained
     }
 
-    /// Takes the transport's events: opens streams and marks which of them can be read. Returns whether the handshake was
-    /// completed.
+    /// Takes the transport's events: opens streams and marks which of them can be read. Returns whether the handshake
+    /// was completed.
     pub(super) fn poll_events(&mut self, application: &mut impl Application) -> bool {
         let mut opened = false;
         while let Some(event) = self.transport.poll() {

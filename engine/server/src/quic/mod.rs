@@ -1,7 +1,7 @@
 //! QUIC for one core: a thin driver between a UDP socket, `quinn_proto` and an [`Application`].
 //!
-//! It moves bytes and reports what happened to streams. It knows nothing of frames, sessions or views, starts no thread,
-//! takes no lock, and never blocks: the core's loop calls [`QuicDriver::turn`] and parks elsewhere.
+//! It moves bytes and reports what happened to streams. It knows nothing of frames, sessions or views, starts no
+//! thread, takes no lock, and never blocks: the core's loop calls [`QuicDriver::turn`] and parks elsewhere.
 //!
 //! Invariants: one call of `turn` does a bounded amount of work; every buffer has a limit ([`QuicLimits`]); a key of a
 //! connection or stream that is gone is ignored, never taken for its successor; the application hears
@@ -26,6 +26,7 @@ use quinn_proto::{ConnectionError, StreamId};
 
 pub use config::QuicLimits;
 pub use driver::QuicDriver;
+pub use drops::KernelDrops;
 pub use link::StreamReader;
 pub use stats::{QuicStats, Turn, WriteOutcome};
 
@@ -129,8 +130,8 @@ impl From<ConnectionError> for LossReason {
     }
 }
 
-/// What the driver tells to. All calls come from within [`QuicDriver::turn`], which holds the driver: note what is to be
-/// written or closed, and do it after the turn.
+/// What the driver tells to. All calls come from within [`QuicDriver::turn`], which holds the driver: note what is to
+/// be written or closed, and do it after the turn.
 pub trait Application {
     /// A handshake was completed.
     fn connection_opened(&mut self, connection: ConnectionKey, peer: SocketAddr) {
@@ -140,8 +141,9 @@ pub trait Application {
     /// The peer opened a bidirectional stream. Its bytes follow by [`Application::stream_readable`].
     fn stream_opened(&mut self, stream: StreamKey);
 
-    /// Bytes may be there. Read until [`StreamReader::chunk`] gives `None`; to stop earlier is backpressure: the stream's
-    /// receive window fills, the peer stops sending, and nothing more is told of the stream until [`QuicDriver::resume`].
+    /// Bytes may be there. Read until [`StreamReader::chunk`] gives `None`; to stop earlier is backpressure: the
+    /// stream's receive window fills, the peer stops sending, and nothing more is told of the stream until
+    /// [`QuicDriver::resume`].
     fn stream_readable(&mut self, stream: StreamKey, reader: &mut StreamReader<'_>);
 
     /// The peer has finished its half of the stream and every byte of it has been read.
@@ -158,7 +160,8 @@ pub trait Application {
         let _ = (stream, code);
     }
 
-    /// A connection that had been opened is gone, with all its streams. Told for [`QuicDriver::close`] too, a turn later.
+    /// A connection that had been opened is gone, with all its streams. Told for [`QuicDriver::close`] too, a turn
+    /// later.
     fn connection_lost(&mut self, connection: ConnectionKey, reason: &LossReason);
 }
 

@@ -105,8 +105,8 @@ impl Port {
         self.metas[index]
     }
 
-    /// Whole datagrams of the message at `index`, from the byte `start` on, copied out of the receive buffers. A few at a
-    /// time: whoever keeps bytes of one of them keeps the memory of the piece.
+    /// Whole datagrams of the message at `index`, from the byte `start` on, copied out of the receive buffers. A few at
+    /// a time: whoever keeps bytes of one of them keeps the memory of the piece.
     pub(super) fn piece(&self, index: usize, start: usize) -> BytesMut {
         let meta = &self.metas[index];
         let end = meta.len.min(start.saturating_add(meta.stride.max(1).saturating_mul(PIECE_DATAGRAMS)));

@@ -6,7 +6,8 @@
 //! ```text
 //! header 128 bytes   magic 8 · version u32 · zero u32 · directory u128 · number u64 · epoch u64 · time_ms u64 ·
 //!                    minute u32 · zeros · CRC32C u32 over the first 124 bytes
-//! sections           kind u32 · shard u32 · first u64 · payload length u64 · zero u32 · CRC32C u32 (over the first 28 bytes
+//! sections           kind u32 · shard u32 · first u64 · payload length u64 · zero u32 · CRC32C u32 (over the first 28
+//! bytes
 //!                    and the payload) · payload
 //!   1 positions      log u32 · generation u32 · position u64, for each log
 //!   2 producers      producer images, whole ones; several sections where they are many

@@ -293,8 +293,8 @@ impl LogWriter {
         self.commit(&RecordMeta::producer_new(producer, arrival_ms), &[])
     }
 
-    /// Whether everything appended is durable but no record states so: on idle and on shutdown the caller then appends a
-    /// prefix record, so that damage to the last acknowledged group is not taken for a torn tail.
+    /// Whether everything appended is durable but no record states so: on idle and on shutdown the caller then appends
+    /// a prefix record, so that damage to the last acknowledged group is not taken for a torn tail.
     #[must_use]
     pub fn needs_prefix(&self) -> bool {
         self.durable == self.appended && self.stated < self.content

@@ -1,6 +1,7 @@
 //! The log's device on a [`MemoryDisk`].
 //!
-//! Not faster than the disk under it. Invariant: a write is durable when, and only when, it was completed without error.
+//! Not faster than the disk under it. Invariant: a write is durable when, and only when, it was completed without
+//! error.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

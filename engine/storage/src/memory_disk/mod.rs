@@ -91,8 +91,8 @@ impl MemoryDisk {
         self.lock().calls_left = Some(calls);
     }
 
-    /// Ends a failure by [`fail_after`](Self::fail_after) without a crash: only the process died, so what it wrote and did not
-    /// sync is still there, and still not durable.
+    /// Ends a failure by [`fail_after`](Self::fail_after) without a crash: only the process died, so what it wrote and
+    /// did not sync is still there, and still not durable.
     pub fn restart(&self) {
         self.lock().calls_left = None;
     }

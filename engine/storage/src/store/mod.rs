@@ -1,8 +1,8 @@
 //! The data directory as a whole, for a helper thread: blocking calls, one owner.
 //!
-//! Not the pinned core's path, which is [`LogWriter`](crate::LogWriter) and [`LogDevice`](crate::LogDevice). Invariants:
-//! what must be durable before use (epochs, minutes, generations, names of files) is durable when the call returns;
-//! nothing of the logs is given up before a durable cut file covers it.
+//! Not the pinned core's path, which is [`LogWriter`](crate::LogWriter) and [`LogDevice`](crate::LogDevice).
+//! Invariants: what must be durable before use (epochs, minutes, generations, names of files) is durable when the call
+//! returns; nothing of the logs is given up before a durable cut file covers it.
 //!
 //! The order of calls at a start: [`Store::open`], [`Store::replay_cuts`], [`Store::replay_logs`],
 //! [`Store::open_generations`]; then the others in any order.
@@ -192,8 +192,8 @@ impl<D: Disk> Store<D> {
         LogIdentity { directory: self.directory.id, log, generation: self.state.generation }
     }
 
-    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes its
-    /// time.
+    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes
+    /// its time.
     ///
     /// # Errors
     /// When the disk refuses; the process must end then.
@@ -241,8 +241,8 @@ impl<D: Disk> Store<D> {
         self.catalog.leaving_runs(&self.disk, self.directory.id, request, visit)
     }
 
-    /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by their
-    /// recorded ends, since all they hold was replayed.
+    /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by
+    /// their recorded ends, since all they hold was replayed.
     fn cut_positions(&self, parts: &[CorePart]) -> Vec<(LogNumber, LogPosition)> {
         assert_eq!(self.stage, Stage::Open, "cuts are written when generations are open");
         let mut logs: Vec<u32> = parts.iter().map(|part| part.log.0).collect();
@@ -330,7 +330,8 @@ fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
     Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
 }
 
-/// Makes every name durable before it is believed: a killed process may have left some that a power cut would take away.
+/// Makes every name durable before it is believed: a killed process may have left some that a power cut would take
+/// away.
 fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
     let mut dirs = log_directories(disk)?;
     dirs.extend([CUTS_DIR.to_owned(), String::new()]);

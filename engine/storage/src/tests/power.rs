@@ -244,9 +244,9 @@ fn power_loss_at_each_call_of_one_script() {
     panic!("the script makes fewer calls");
 }
 
-/// A process was killed between giving a cut file its name and syncing the directory. The next start believed the name and
-/// built upon it; then the power failed and took the name away, and with it acknowledged views. So a start makes durable what
-/// it finds, names and records, before it believes it.
+/// A process was killed between giving a cut file its name and syncing the directory. The next start believed the name
+/// and built upon it; then the power failed and took the name away, and with it acknowledged views. So a start makes
+/// durable what it finds, names and records, before it believes it.
 #[test]
 fn a_kill_at_each_call_followed_by_power_loss() {
     for calls in 0..400 {

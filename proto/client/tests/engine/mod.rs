@@ -1,4 +1,5 @@
-//! A small engine for tests: speaks the producer protocol on one UDP port, keeps batches in memory, and misbehaves as told.
+//! A small engine for tests: speaks the producer protocol on one UDP port, keeps batches in memory, and misbehaves as
+//! told.
 //!
 //! It ranks nothing. Invariant: a batch is logged once, in sequence; a repeated sequence must bring the same bytes.
 

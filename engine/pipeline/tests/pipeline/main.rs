@@ -1,0 +1,17 @@
+//! The pipeline over a disk in memory: directed tests of each rule, and a seeded simulation against a naive oracle.
+//!
+//! One thread, virtual time, no system calls. `HIGHWATER_SEED=n` runs one seed of the simulation,
+//! `HIGHWATER_CASES=m` multiplies the number of seeds.
+
+mod client;
+mod durability;
+mod edges;
+mod engine;
+mod hellos;
+mod ledger;
+mod oracle;
+mod refusals;
+mod sequences;
+mod simulation;
+mod stopping;
+mod world;

@@ -1,0 +1,623 @@
+//! The simulation: producers, clock, disk and restarts at random, everything from one seed.
+//!
+//! After every step what was received is counted, duplicate or refused; after every publication all lists are those of
+//! the oracle; after every restart what was acknowledged is there. In the end every batch is acknowledged, once.
+
+use crate::client::{Client, Link, Sent};
+use crate::engine::{Answer, Died, Engine, Setup};
+use crate::ledger::{Ledger, Viewed, time_refusals};
+use crate::oracle::Oracle;
+use crate::world::{START_MS, offer, payload};
+use highwater_pipeline::{Intake, Reading, SessionId};
+use highwater_proto::limits::TIMESTAMP_MS_MAX;
+use highwater_proto::{Hello, HelloMode, PROTOCOL_VERSION, ProducerId, Snapshot};
+use highwater_ranking::WindowLengths;
+use highwater_storage::{
+    Disk, GenerationScan, LogLimits, LogNumber, LogPosition, MemoryDisk, RecordKind, StorageError, scan_generation,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+const SEEDS: u64 = 200;
+const STEPS: u32 = 700;
+const MINUTE_MS: u64 = 60_000;
+
+/// What a run came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    lives: u64,
+    deaths: u64,
+    snapshots: u64,
+    batches: u64,
+    duplicates: u64,
+    views_refused: u64,
+    batches_refused: u64,
+    waits: u64,
+    cuts: u64,
+    digest: u64,
+}
+
+struct Simulation {
+    random: ChaCha8Rng,
+    setup: Setup,
+    /// Whether the table of videos is too small for all of them.
+    is_tiny: bool,
+    ids: Vec<String>,
+    disk: MemoryDisk,
+    engine: Option<Engine>,
+    wall_ms: u64,
+    monotonic_ms: u64,
+    /// How far the wall clock has jumped away.
+    jump_ms: u64,
+    /// The engine's own time.
+    now_ms: u64,
+    clients: Vec<Client>,
+    sessions: HashMap<SessionId, usize>,
+    session_next: u64,
+    producer_next: u128,
+    ledger: Ledger,
+    oracle: Oracle,
+    log_read: LogPosition,
+    last: Option<(u64, u64)>,
+    /// Batches refused by the engine that lives.
+    refused_in_life: u64,
+    tally: Tally,
+    digest: DefaultHasher,
+}
+
+/// Ids short and long, prefixes of each other, and of several bytes a character.
+fn id_of(video: usize) -> String {
+    match video % 6 {
+        0 => format!("{video:0>11}"),
+        1 => format!("v{video}"),
+        2 => "p".repeat(1 + video),
+        3 => format!("{video:0>16}"),
+        4 => format!("{video}é{}", "ü".repeat(video)),
+        _ => format!("{video:0>200}"),
+    }
+}
+
+fn setup(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
+    let standard = Setup::default();
+    let scaled = WindowLengths { hour: 3, day: 12, month: 40 };
+    Setup {
+        shards: random.random_range(1..=4),
+        videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
+        id_arena_bytes_per_shard: if is_tiny { random.random_range(100..2000) } else { 1 << 20 },
+        late_views_max: [6, 40, 10_000][random.random_range(0..3)],
+        top_k: random.random_range(1..12),
+        windows: if random.random_bool(0.6) { scaled } else { WindowLengths::default() },
+        log: LogLimits {
+            buffers: random.random_range(2..6),
+            depth: random.random_range(1..5),
+            submit_bytes: [1, 3000, 64 << 10][random.random_range(0..3)],
+            ..standard.log
+        },
+        lateness_max_ms: 120_000,
+        accept_clock: true,
+        ..standard
+    }
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let is_tiny = seed % 4 == 3;
+        let setup = setup(&mut random, is_tiny);
+        let ids: Vec<String> = (0..random.random_range(4..50)).map(id_of).collect();
+        let clients = random.random_range(1..5);
+        Self {
+            oracle: Oracle::new(ids.clone(), setup.windows),
+            random,
+            setup,
+            is_tiny,
+            ids,
+            disk: MemoryDisk::new(),
+            engine: None,
+            wall_ms: START_MS,
+            monotonic_ms: 0,
+            jump_ms: 0,
+            now_ms: 0,
+            clients: (0..clients).map(|id| Client::new(ProducerId(id))).collect(),
+            sessions: HashMap::new(),
+            session_next: 0,
+            producer_next: clients,
+            ledger: Ledger::default(),
+            log_read: LogPosition::start_of(0),
+            last: None,
+            refused_in_life: 0,
+            tally: Tally::default(),
+            digest: DefaultHasher::new(),
+        }
+    }
+
+    fn chance(&mut self, one_in: u32) -> bool {
+        self.random.random_ratio(1, one_in)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random.random_range(0..bound)
+    }
+
+    fn reading(&self) -> Reading {
+        Reading { wall_ms: self.wall_ms + self.jump_ms, monotonic_ms: self.monotonic_ms }
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("the engine lives")
+    }
+
+    /// Starts the engine, however often its disk fails at that, and learns what survived.
+    fn start(&mut self) {
+        self.jump_ms = 0;
+        loop {
+            self.tally.lives += 1;
+            if self.chance(4) {
+                let calls = self.below(60);
+                self.disk.fail_after(calls);
+            }
+            let seed = self.random.random();
+            let started = Engine::start(&self.setup, &self.disk, self.reading(), seed);
+            self.disk.restart();
+            match started {
+                Ok(engine) => {
+                    self.now_ms = engine.time_ms;
+                    self.refused_in_life = 0;
+                    self.log_read = LogPosition::start_of(engine.store.state().generation);
+                    self.engine = Some(engine);
+                    return self.take_stock();
+                }
+                Err(error) => assert!(error.to_string().contains("power has failed"), "{error}"),
+            }
+            if self.chance(2) {
+                self.disk = self.disk.crash(seed);
+            }
+        }
+    }
+
+    /// Asks for every producer what the engine has of it.
+    fn take_stock(&mut self) {
+        let mut last = BTreeMap::new();
+        for index in 0..self.clients.len() {
+            let producer = self.clients[index].producer;
+            let session = self.hello(index, HelloMode::Resume);
+            let said = self.engine().outputs();
+            match said.as_slice() {
+                [(to, Answer::Welcome(welcome))] if *to == session => {
+                    last.insert(producer, welcome.last.0);
+                }
+                [(_, Answer::Close(..))] if !self.clients[index].welcomed => {}
+                _ => panic!("{producer:?} says hello after a restart and hears {said:?}"),
+            }
+            self.engine().pipeline.handle_disconnect(session);
+        }
+        let issued_before = self.engine().issued_before.0;
+        self.ledger.restart(&last, issued_before, &mut self.oracle);
+    }
+
+    fn hello(&mut self, index: usize, mode: HelloMode) -> SessionId {
+        self.session_next += 1;
+        let session = SessionId(self.session_next);
+        let producer = self.clients[index].producer;
+        let hello = Hello { version: PROTOCOL_VERSION, mode, producer, token: Vec::new() };
+        let taken = self.engine().pipeline.handle_hello(session, &hello);
+        if taken == Intake::Taken {
+            self.clients[index].link = Link::Greeting(session);
+            self.sessions.insert(session, index);
+        }
+        session
+    }
+
+    /// The engine ends: by power cut, or killed, with all that it wrote still there.
+    fn die(&mut self) {
+        self.tally.deaths += 1;
+        self.read_log();
+        let mut engine = self.engine.take().expect("the engine lives");
+        let stats = engine.pipeline.stats();
+        self.tally.cuts += stats.cuts;
+        self.tally.waits += stats.intake_waits;
+        drop(engine);
+        self.disk.restart();
+        self.disk.set_capacity(1 << 40);
+        if self.random.random_bool(0.6) {
+            let seed = self.random.random();
+            self.disk = self.disk.crash(seed);
+        }
+        for client in &mut self.clients {
+            client.lose();
+        }
+        self.sessions.clear();
+        if self.chance(6) {
+            self.wall_ms -= self.below(3 * MINUTE_MS);
+        }
+        self.start();
+    }
+
+    /// Reads from the log which new ids were refused; without a full table every verdict is predicted.
+    fn read_log(&mut self) {
+        if !self.is_tiny {
+            return;
+        }
+        let Some(engine) = &mut self.engine else { return };
+        let from = self.log_read.position;
+        let identity = engine.store.log_identity(LogNumber(0));
+        let scan = GenerationScan { identity, segment_bytes: self.setup.log.segment_bytes, from, expected_end: None };
+        let published = self.last.map_or(0, |(epoch, _)| epoch);
+        let (ledger, oracle) = (&mut self.ledger, &self.oracle);
+        let end = scan_generation::<StorageError>(&self.disk, &scan, |record| {
+            if record.header.kind == RecordKind::Batch {
+                let found: Vec<_> = record.verdicts.iter().collect();
+                ledger.verdicts(record.header.producer, record.header.sequence.0, &found, oracle, published);
+            }
+            Ok(())
+        });
+        self.log_read = end.unwrap().end;
+    }
+
+    fn turn(&mut self) -> bool {
+        let reading = self.reading();
+        if self.jump_ms == 0 {
+            self.now_ms = self.now_ms.max(self.wall_ms);
+        }
+        let next_epoch = self.engine().issued().0 + 1;
+        let worked = self.engine().turn(reading);
+        self.read_log();
+        let counted = self.engine().pipeline.stats().batches_counted;
+        self.ledger.settle(counted, next_epoch, &mut self.oracle);
+        self.distribute();
+        worked
+    }
+
+    /// Checks what clients are told, and puts it where they will hear it.
+    fn distribute(&mut self) {
+        for (session, answer) in self.engine().outputs() {
+            let Some(&index) = self.sessions.get(&session) else { panic!("{answer:?} for nobody") };
+            let client = &mut self.clients[index];
+            match &answer {
+                Answer::Ack(ack) => {
+                    self.ledger.check_ack(client.producer, ack);
+                    format!("{ack:?}").hash(&mut self.digest);
+                    self.tally.duplicates += u64::from(ack.duplicate > 0);
+                    self.tally.views_refused += u64::from(ack.refused_count());
+                }
+                Answer::Refused(_) => self.tally.batches_refused += 1,
+                _ => {}
+            }
+            if client.session() == Some(session) {
+                client.inbox.push_back(answer);
+            }
+        }
+        self.engine().check_balance();
+    }
+
+    fn publish(&mut self) -> bool {
+        let Some(snapshot) = self.engine().publish() else { return false };
+        self.check_snapshot(&snapshot);
+        true
+    }
+
+    fn check_snapshot(&mut self, snapshot: &Snapshot) {
+        let (epoch, time_ms) = (snapshot.epoch.0, snapshot.as_of_ms);
+        if let Some((last_epoch, last_ms)) = self.last.replace((epoch, time_ms)) {
+            assert!(epoch > last_epoch, "epoch {epoch} after {last_epoch}");
+            assert!(time_ms / MINUTE_MS >= last_ms / MINUTE_MS, "time {time_ms} after {last_ms}");
+        }
+        self.oracle.check(snapshot, self.setup.top_k);
+        self.tally.snapshots += 1;
+        format!("{snapshot:?}").hash(&mut self.digest);
+    }
+
+    fn views(&mut self) -> Vec<Viewed> {
+        let most = if self.chance(12) { 120 } else { 12 };
+        let count = self.random.random_range(1..=most);
+        let windows = self.setup.windows;
+        (0..count)
+            .map(|_| {
+                let video = self.below(self.ids.len() as u64).min(self.below(self.ids.len() as u64)) as usize;
+                let now_ms = self.now_ms;
+                let ago = |minutes: u64| now_ms.saturating_sub(minutes * MINUTE_MS);
+                let timestamp_ms = match self.below(40) {
+                    0..20 => now_ms - self.below(20_000),
+                    20..27 => ago(self.below(2 * u64::from(windows.hour))),
+                    27..31 => ago(self.below(2 * u64::from(windows.day))),
+                    31..34 => ago(self.below(2 * u64::from(windows.month))),
+                    34..37 => now_ms + self.below(self.setup.skew_max_ms + 1),
+                    37 => now_ms + self.below(4 * self.setup.skew_max_ms),
+                    38 => [0, TIMESTAMP_MS_MAX, TIMESTAMP_MS_MAX + 1, u64::MAX][self.below(4) as usize],
+                    _ => self.below(now_ms),
+                };
+                (video, timestamp_ms)
+            })
+            .collect()
+    }
+
+    fn make_batch(&mut self, index: usize) {
+        let views = self.views();
+        let client = &self.clients[index];
+        let named: Vec<(&str, u64)> = views.iter().map(|&(video, at_ms)| (self.ids[video].as_str(), at_ms)).collect();
+        let field_len = if client.sequence_next % 5 == 0 { 255 } else { 3 };
+        let sent = Sent {
+            sequence: client.sequence_next,
+            payload: payload(client.producer, client.sequence_next, &named, field_len),
+            views,
+        };
+        self.clients[index].sequence_next += 1;
+        self.clients[index].unacked.push_back(sent);
+    }
+
+    /// Sends the next batch of a client that is connected, if it has or may have one.
+    fn send_next(&mut self, index: usize, may_make: bool) -> bool {
+        let Link::Up(session) = self.clients[index].link else { return false };
+        if self.clients[index].cursor == self.clients[index].unacked.len() {
+            if !may_make || self.clients[index].unacked.len() >= 20 {
+                return false;
+            }
+            self.make_batch(index);
+        }
+        let sent = self.clients[index].unacked[self.clients[index].cursor].clone();
+        if !self.send(index, session, &sent) {
+            return false;
+        }
+        self.clients[index].cursor += 1;
+        true
+    }
+
+    fn send(&mut self, index: usize, session: SessionId, sent: &Sent) -> bool {
+        let producer = self.clients[index].producer;
+        if offer(self.engine(), session, &sent.payload) == Intake::NoRoom {
+            return false;
+        }
+        let is_next = sent.sequence == self.ledger.last_appended(producer) + 1;
+        let refused_before = self.tally.batches_refused;
+        // Appended, or refused: then the refusal is there at once.
+        let said = self.engine().pipeline.stats().batches_refused.iter().sum::<u64>();
+        let refused = said > self.refused_in_life;
+        self.refused_in_life = said;
+        if is_next && !refused {
+            let refused = time_refusals(&sent.views, self.now_ms, self.setup.skew_max_ms);
+            self.ledger.append(producer, sent.sequence, sent.views.clone(), refused);
+        }
+        self.distribute();
+        assert_eq!(self.tally.batches_refused > refused_before, refused);
+        true
+    }
+
+    fn act(&mut self, index: usize) {
+        match (self.clients[index].link, self.below(40)) {
+            (Link::Down, _) => self.connect(index),
+            (_, 0) => self.disconnect(index),
+            // A connection that is lost without the engine's noticing is fenced by the next hello.
+            (Link::Up(_), 1) => {
+                self.clients[index].lose();
+                self.connect(index);
+            }
+            (Link::Up(session), 2..6) => self.send_again(index, session),
+            (Link::Up(_), 6..22) => {
+                self.send_next(index, true);
+            }
+            _ => self.clients[index].hear(),
+        }
+    }
+
+    fn connect(&mut self, index: usize) {
+        let mode = if self.clients[index].welcomed {
+            HelloMode::Resume
+        } else {
+            self.clients[index].producer = ProducerId(self.producer_next);
+            self.producer_next += 1;
+            HelloMode::New
+        };
+        self.hello(index, mode);
+        self.distribute();
+    }
+
+    fn disconnect(&mut self, index: usize) {
+        if let Some(session) = self.clients[index].lose() {
+            self.engine().pipeline.handle_disconnect(session);
+            self.distribute();
+        }
+    }
+
+    /// Sends a batch once more that was sent before, whatever became of it.
+    fn send_again(&mut self, index: usize, session: SessionId) {
+        let client = &self.clients[index];
+        let appended = self.ledger.last_appended(client.producer);
+        let seen = |sent: &&Sent| sent.sequence <= appended && sent.sequence + 64 > appended;
+        let known: Vec<Sent> = client.acked.iter().chain(&client.unacked).filter(seen).cloned().collect();
+        if !known.is_empty() {
+            let which = self.below(known.len() as u64) as usize;
+            self.send(index, session, &known[which]);
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let ms = match self.below(60) {
+            0..40 => self.below(60),
+            40..52 => self.below(1500),
+            52..56 => MINUTE_MS - self.wall_ms % MINUTE_MS,
+            56..58 => MINUTE_MS * self.below(8),
+            58 => 3_600_000 + self.below(3_600_000),
+            _ if self.chance(6) => 24 * 3_600_000 * self.below(35),
+            _ => 10 * MINUTE_MS,
+        };
+        self.wall_ms += ms;
+        self.monotonic_ms += ms;
+    }
+
+    fn step(&mut self) {
+        let ended: Result<(), Died> = match self.below(100) {
+            0..30 => {
+                self.turn();
+                Ok(())
+            }
+            30..45 => self.engine().complete().map(|_| ()),
+            45..53 => self.engine().errand().map(|_| ()),
+            53..61 => self.engine().answer().map(|_| ()),
+            61..67 => {
+                self.publish();
+                Ok(())
+            }
+            67..73 => {
+                self.pass_time();
+                Ok(())
+            }
+            73..99 => {
+                let index = self.below(self.clients.len() as u64) as usize;
+                self.act(index);
+                Ok(())
+            }
+            _ => {
+                self.misfortune();
+                Ok(())
+            }
+        };
+        if ended.is_err() {
+            self.die();
+        }
+        if self.engine.is_some() {
+            self.engine().check_balance();
+        }
+    }
+
+    fn misfortune(&mut self) {
+        match self.below(10) {
+            0..4 => self.die(),
+            4..6 => {
+                let calls = self.below(30);
+                self.disk.fail_after(calls);
+            }
+            6 => {
+                let used = (1 << 40) - self.disk.free_bytes().unwrap();
+                if used < 1 << 40 {
+                    self.disk.set_capacity(used + 600_000);
+                }
+            }
+            7 => self.disk.set_capacity(1 << 40),
+            8 => self.jump_ms = 3_600_000,
+            _ => self.jump_ms = 0,
+        }
+    }
+
+    /// One round in which everything goes on; returns whether anything did.
+    fn round(&mut self) -> Result<bool, Died> {
+        let mut worked = self.turn();
+        worked |= self.engine().complete()?;
+        worked |= self.engine().errand()?;
+        worked |= self.engine().answer()?;
+        worked |= self.publish();
+        Ok(worked)
+    }
+
+    /// Lets every client have its way; ends when all batches are acknowledged.
+    fn drain(&mut self) {
+        self.jump_ms = 0;
+        self.disk.set_capacity(1 << 40);
+        self.disk.restart();
+        for round in 0.. {
+            assert!(round < 20_000, "some batch is never acknowledged: {:?}", self.clients);
+            let worked = self.round().unwrap();
+            for index in 0..self.clients.len() {
+                if self.clients[index].link == Link::Down {
+                    self.connect(index);
+                }
+                self.clients[index].hear();
+                self.send_next(index, false);
+            }
+            let done = |client: &Client| client.unacked.is_empty() && client.inbox.is_empty() && client.welcomed;
+            if !worked && self.clients.iter().all(done) {
+                return;
+            }
+            self.wall_ms += 40;
+            self.monotonic_ms += 40;
+        }
+    }
+
+    /// A clean end, and one more life that must find everything without reading the log.
+    fn finish(mut self) -> Tally {
+        self.drain();
+        self.engine().pipeline.handle_stop();
+        for round in 0.. {
+            assert!(round < 20_000, "the engine does not stop");
+            self.round().unwrap();
+            if self.engine().pipeline.is_stopped() {
+                break;
+            }
+            self.wall_ms += 40;
+            self.monotonic_ms += 40;
+        }
+        let cut = self.engine().store.last_cut().map(|cut| cut.number);
+        self.die();
+        assert_eq!(self.engine().store.last_cut().map(|cut| cut.number), cut, "records were replayed after a clean stop");
+        let snapshots = self.tally.snapshots;
+        while self.tally.snapshots < snapshots + 2 {
+            self.wall_ms += 1000;
+            self.monotonic_ms += 1000;
+            for _ in 0..200 {
+                self.round().unwrap();
+            }
+        }
+        self.tally.batches = self.ledger.acked;
+        self.tally.digest = self.digest.finish();
+        self.tally
+    }
+}
+
+/// Prints how to rerun a seed that failed.
+struct Rerun(u64);
+
+impl Drop for Rerun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let seed = self.0;
+            eprintln!("seed {seed} failed; rerun it by\n  HIGHWATER_SEED={seed} cargo test -p highwater-pipeline --test pipeline simulation");
+        }
+    }
+}
+
+fn run(seed: u64) -> Tally {
+    let _rerun = Rerun(seed);
+    let mut simulation = Simulation::new(seed);
+    simulation.start();
+    for _ in 0..STEPS {
+        simulation.step();
+    }
+    simulation.finish()
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+fn every_acknowledged_view_is_counted_exactly_once() {
+    if let Some(seed) = number("HIGHWATER_SEED") {
+        println!("{:?}", run(seed));
+        return;
+    }
+    let mut sum = Tally::default();
+    for seed in 0..SEEDS * number("HIGHWATER_CASES").unwrap_or(1) {
+        let tally = run(seed);
+        sum.lives += tally.lives;
+        sum.deaths += tally.deaths;
+        sum.snapshots += tally.snapshots;
+        sum.batches += tally.batches;
+        sum.duplicates += tally.duplicates;
+        sum.views_refused += tally.views_refused;
+        sum.batches_refused += tally.batches_refused;
+        sum.waits += tally.waits;
+        sum.cuts += tally.cuts;
+    }
+    println!("{sum:?}");
+    // A simulation in which little happens proves little.
+    assert!(sum.deaths > SEEDS && sum.snapshots > 10 * SEEDS && sum.batches > 10 * SEEDS, "{sum:?}");
+    assert!(sum.duplicates > SEEDS && sum.batches_refused > 0 && sum.waits > 0 && sum.cuts > SEEDS, "{sum:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..4 {
+        assert_eq!(run(seed), run(seed));
+    }
+}

@@ -1,0 +1,55 @@
+//! The command line of `highwater` from outside: help, version, usage errors.
+//!
+//! No engine is started here. Invariant: what is asked for goes to stdout with exit 0, wrong usage to stderr with exit
+//! 2.
+
+use std::process::{Command, Output};
+
+fn highwater(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    // A variable of the shell must not stand in for a flag that is left out on purpose.
+    command.env_remove("HIGHWATER_DATA_DIR").env_remove("HIGHWATER_SHARDS");
+    command.args(arguments).output().expect("the binary can be started")
+}
+
+#[test]
+fn help_names_every_command_and_flag() {
+    let help = highwater(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(text.contains("serve") && text.contains("demo"), "{text}");
+    let serve = highwater(&["serve", "--help"]);
+    let text = String::from_utf8_lossy(&serve.stdout).into_owned();
+    for flag in
+        ["data-dir", "listen", "http", "cores", "shards", "memory", "skew-max", "tls-name", "tls-cert", "tls-key"]
+    {
+        assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
+    }
+    assert!(serve.status.success() && serve.stderr.is_empty());
+}
+
+#[test]
+fn version_is_the_packages() {
+    let version = highwater(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("highwater ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for wrong in [
+        &[][..],
+        &["serve"],
+        &["sevre"],
+        &["serve", "--data-dir=d", "--unknown=1"],
+        &["serve", "--data-dir=d", "--shards=0"],
+        &["serve", "--data-dir=d", "--cores=first"],
+        &["serve", "--data-dir=d", "--tls-cert=c"],
+        &["demo", "--duration=10"],
+        &["demo", "--rate=0"],
+    ] {
+        let output = highwater(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{wrong:?}: {output:?}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Engines that die: killed under load, killed after an acknowledgement, damaged behind their back.
+//!
+//! `HIGHWATER_KILLS` sets how often the engine is killed under one load (default 3) and `HIGHWATER_KILL_SEED` when; a
+//! failure names both. What it is not: a power cut; those are simulated in the storage crate.
+
+use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
+use crate::support::{Engine, Load, Setup, wait_for};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a kill waits after the engine was seen to count, at most: long enough to meet every moment between two
+/// markers.
+const KILL_DELAY_MS_MAX: u64 = 1500;
+
+/// What a number in the environment says.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+fn killed_under_load_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
+    let kills = setting("HIGHWATER_KILLS", 3);
+    let seed = setting("HIGHWATER_KILL_SEED", u64::from(std::process::id()));
+    println!("rerun with HIGHWATER_KILLS={kills} HIGHWATER_KILL_SEED={seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(folder.path());
+    // Each kill takes at most the delay, a restart and a second or two until the first counts are seen.
+    let duration = format!("--duration={}s", 3 + 5 * kills);
+    let load = ["run", "--rate=20000", &duration, "--videos=30000", "--producers=2", "--batch=500", "--seed=3"];
+    let mut load = Load::verified(&engine, &load);
+    for kill in 1..=kills {
+        wait_for("the first views of this start", || (engine.metric("views_counted_total") > 0).then_some(()));
+        // Not to wait for anything: to meet the engine at another moment each time.
+        std::thread::sleep(Duration::from_millis(random.random_range(0..KILL_DELAY_MS_MAX)));
+        assert!(load.runs(), "the load was over before kill {kill} of {kills}: raise its duration");
+        let again = engine.same_place();
+        let ended = engine.kill();
+        assert_eq!(ended.code, None, "the engine ended by itself before kill {kill}:\n{}", ended.log);
+        engine = again.start();
+    }
+    let done = load.finish();
+    done.assert_verified();
+    assert!(done.figure("reconnects") >= kills, "{done:?}");
+    assert!(done.figure("retries") >= 1, "{done:?}");
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_served_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(&folder.path().join("data"));
+    load_recent(&engine, folder.path());
+    let lists = engine.lists();
+    let again = engine.same_place();
+    engine.kill();
+    let engine = again.start();
+    assert!(!engine.log().contains(" records=0 "), "the log was replayed: {}", engine.log());
+    assert_eq!(engine.lists(), lists);
+    // A start ends with a cut of its own, so that killing it at once loses nothing and replays nothing again.
+    engine.kill();
+    let engine = again.start();
+    assert!(engine.log().contains(" records=0 "), "{}", engine.log());
+    assert_eq!(engine.lists(), lists);
+}
+
+#[test]
+fn a_torn_last_write_is_cut_off_silently() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let engine = Engine::start(&data);
+    load_recent(&engine, folder.path());
+    let lists = engine.lists();
+    let again = engine.same_place();
+    engine.kill();
+    // What a cut leaves of a group that was never acknowledged: bytes behind the last whole record.
+    let segment = written_segment(&data);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap().next_multiple_of(4096);
+    bytes[end..end + 3000].fill(0xA5);
+    std::fs::write(&segment, bytes).unwrap();
+    let engine = again.start();
+    assert_eq!(engine.lists(), lists);
+}
+
+#[test]
+fn a_damaged_cut_file_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let engine = Engine::start(&data);
+    load_recent(&engine, folder.path());
+    engine.terminate();
+    let cuts = files(&data.join("cuts"));
+    let cut = cuts.iter().max_by_key(|path| path.metadata().unwrap().len()).expect("a stop leaves a cut file");
+    flip(cut, cut.metadata().unwrap().len() / 2);
+    assert_refused(&data, cut);
+    flip(cut, cut.metadata().unwrap().len() / 2);
+    Engine::start(&data);
+}
+
+#[test]
+fn a_damaged_acknowledged_record_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let engine = Engine::start(&data);
+    load_recent(&engine, folder.path());
+    engine.kill();
+    let segment = written_segment(&data);
+    flip(&segment, 4096 + 1000);
+    assert_refused(&data, &segment);
+    flip(&segment, 4096 + 1000);
+    Engine::start(&data);
+}
+
+/// Counts views that no window's edge passes while a test runs.
+fn load_recent(engine: &Engine, folder: &Path) {
+    let times = (0..20_000).map(|index| NEWEST_MS - index * 997 % (30 * MINUTE_MS));
+    let file = write_csv(folder, &rows(times, 3000));
+    let load = ["replay", file.to_str().unwrap(), "--shift-to-now", "--batch=900"];
+    Load::verified(engine, &load).finish().assert_verified();
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// The one segment of the log that holds records.
+fn written_segment(data: &Path) -> PathBuf {
+    let has_records = |path: &PathBuf| std::fs::read(path).unwrap().iter().take(4096).any(|byte| *byte != 0);
+    let mut written = files(&data.join("log-000")).into_iter().filter(has_records);
+    let segment = written.next().expect("the log holds records");
+    assert_eq!(written.next(), None, "the views fit one segment");
+    segment
+}
+
+/// Inverts one bit.
+fn flip(path: &Path, offset: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset as usize] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn assert_refused(data: &Path, damaged: &Path) {
+    let refused = Setup::new(data).refused();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let name = damaged.file_name().unwrap().to_str().unwrap();
+    assert!(refused.log.contains(name), "{name} is not named:\n{}", refused.log);
+}
