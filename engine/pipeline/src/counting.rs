@@ -204,3 +204,108 @@ impl LaneIn {
         end
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_lanes::{Sender, lane};
+    use highwater_proto::Epoch;
+    use highwater_ranking::{FinalityClass, IdHash, Minute, RankingConfig, SlotCount, WindowLengths, push_row};
+
+    const MINUTE_MS: u64 = 60_000;
+
+    fn counting(lanes: usize) -> (Counting, Vec<Sender<Cell>>) {
+        let config = RankingConfig {
+            shards_total: 1,
+            owned: vec![0],
+            hash_seed: 3,
+            videos_per_shard_max: 10_000,
+            id_arena_bytes_per_shard: 1 << 20,
+            late_views_max: 1000,
+            top_k: 4,
+            windows: WindowLengths { hour: 1, day: 2, month: 3 },
+        };
+        let mut ranking = CoreRanking::new(config, Minute(100)).unwrap();
+        ranking.finish_restore();
+        let (senders, receivers) = (0..lanes).map(|_| lane(1 << 14)).unzip();
+        (Counting::new(ranking, receivers), senders)
+    }
+
+    fn push(sender: &mut Sender<Cell>, id: &str) {
+        let mut cells = Vec::new();
+        push_row(&mut cells, IdHash::new(3).hash(id), Minute(100), FinalityClass::IN_HOUR, id);
+        sender.push(&cells).unwrap();
+    }
+
+    fn mark(sender: &mut Sender<Cell>, epoch: u64, time_ms: u64, cut: bool) {
+        let epoch = Epoch(epoch);
+        let marker = Marker { epoch, time_ms, cut, log_generation: 1, log_position: 0, oldest_arrival_ms: 0 };
+        sender.push(&marker.encode()).unwrap();
+    }
+
+    /// Turns until something other than work comes out.
+    fn run(counting: &mut Counting) -> Counted {
+        (0..1000).map(|_| counting.turn()).find(|one| !matches!(one, Counted::Worked)).expect("an end of the work")
+    }
+
+    fn top(counting: &mut Counting) -> Vec<(String, u64)> {
+        let Counted::Top(top) = run(counting) else { panic!("no lists") };
+        let all_time = top.boards.into_iter().find(|board| board.period == highwater_proto::Period::AllTime).unwrap();
+        all_time.rows.into_iter().map(|(id, count)| (id.into(), count)).collect()
+    }
+
+    #[test]
+    fn nothing_behind_a_marker_is_applied_before_all_lanes_have_reached_it() {
+        let (mut counting, mut lanes) = counting(2);
+        push(&mut lanes[0], "a");
+        mark(&mut lanes[0], 1, 100 * MINUTE_MS, false);
+        push(&mut lanes[0], "behind");
+        push(&mut lanes[1], "a");
+        for _ in 0..10 {
+            assert!(!matches!(counting.turn(), Counted::Top(_)));
+        }
+        assert_eq!(counting.applied.views, 2);
+        mark(&mut lanes[1], 1, 100 * MINUTE_MS, false);
+        assert_eq!(top(&mut counting), [("a".to_owned(), 2)]);
+        assert!(matches!(run(&mut counting), Counted::Idle));
+        assert_eq!((counting.applied.views, counting.cells_waiting()), (3, 0));
+    }
+
+    #[test]
+    fn rows_of_long_ids_are_taken_whole_however_they_lie_in_the_turns() {
+        let (mut counting, mut lanes) = counting(1);
+        let ids: Vec<String> = (0..1000).map(|index| format!("{index:0>200}")).collect();
+        for id in &ids {
+            push(&mut lanes[0], id);
+            push(&mut lanes[0], "a");
+        }
+        mark(&mut lanes[0], 1, 100 * MINUTE_MS, false);
+        assert_eq!(top(&mut counting)[0], ("a".to_owned(), 1000));
+        assert_eq!(counting.applied, Admitted { views: 2000, long_id_bytes: 200_000 });
+        assert_eq!(counting.ranking.videos(), 1001);
+    }
+
+    #[test]
+    fn a_new_minute_closes_and_waits_for_the_runs_that_leave() {
+        let (mut counting, mut lanes) = counting(1);
+        push(&mut lanes[0], "a");
+        mark(&mut lanes[0], 1, 102 * MINUTE_MS, true);
+        let Counted::Closed(cut) = run(&mut counting) else { panic!("no cut") };
+        assert_eq!((cut.epoch, cut.minute), (Epoch(1), Minute(100)));
+        let Counted::NeedRuns(requests) = run(&mut counting) else { panic!("no runs are asked for") };
+        assert!(requests.iter().any(|one| one.window == 0 && one.minutes.contains(&Minute(100))), "{requests:?}");
+        push(&mut lanes[0], "a");
+        assert!(matches!(run(&mut counting), Counted::Idle), "it waits");
+        counting.handle_leaving(LeavingSlice { window: 0, shard: 0, entries: vec![SlotCount { slot: 0, count: 1 }] });
+        assert!(matches!(run(&mut counting), Counted::Idle), "more may come");
+        counting.handle_leaving_done();
+        assert_eq!(top(&mut counting), [("a".to_owned(), 1)]);
+        assert_eq!(counting.ranking.lookup("a").unwrap().iter().map(|one| one.view_count).min(), Some(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "no marker asked for")]
+    fn runs_that_nobody_asked_for_are_a_bug() {
+        counting(1).0.handle_leaving_done();
+    }
+}

@@ -150,24 +150,6 @@ pub fn first_allowed_cpu() -> Option<usize> {
     (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu))
 }
 
-/// Lets the calling thread run on `cpus` only (helpers). An empty slice changes nothing.
-///
-/// # Errors
-/// [`PinError`] when the process may not use one of them.
-pub fn allow_current_thread(cpus: &[usize]) -> Result<(), PinError> {
-    let Some(&first) = cpus.first() else { return Ok(()) };
-    let system = |error: Errno| PinError::System { cpu: first, source: error.into() };
-    let allowed = sched_getaffinity(None).map_err(system)?;
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        if cpu >= CpuSet::MAX_CPU || !allowed.is_set(cpu) {
-            return Err(PinError::NotAllowed { cpu, allowed: ranges(&allowed) });
-        }
-        set.set(cpu);
-    }
-    sched_setaffinity(None, &set).map_err(system)
-}
-
 /// A CPU set as `0-3,8`.
 fn ranges(set: &CpuSet) -> String {
     let mut parts = Vec::new();

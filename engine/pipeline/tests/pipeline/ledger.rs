@@ -16,8 +16,6 @@ pub(crate) type Viewed = (usize, u64);
 /// An appended batch.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) producer: ProducerId,
-    pub(crate) sequence: u64,
     pub(crate) views: Vec<Viewed>,
     pub(crate) refused: Vec<RefusedRange>,
     visible_epoch: Option<u64>,
@@ -69,13 +67,8 @@ impl Ledger {
         assert_eq!(sequence, self.last_appended(producer) + 1, "taken out of turn");
         self.appended.insert(producer, sequence);
         self.log.push((producer, sequence));
-        let entry = Entry { producer, sequence, views, refused, visible_epoch: None, acked: false };
+        let entry = Entry { views, refused, visible_epoch: None, acked: false };
         assert!(self.entries.insert((producer, sequence), entry).is_none(), "appended twice");
-    }
-
-    /// Batches of this life that have not settled.
-    pub(crate) fn unsettled(&self) -> usize {
-        self.log.len() - self.settled
     }
 
     /// The log says what was refused. Where the table was not full, that was predicted.

@@ -67,15 +67,16 @@ fn views_too_far_ahead_are_refused_with_exact_ranges() {
 }
 
 #[test]
-fn many_refused_ranges_are_told_as_totals() {
+fn a_retry_is_told_only_the_totals_of_many_refused_ranges() {
     let mut world = World::new(Setup::default());
     let (producer, session) = world.new_producer(9);
     let views: Vec<(&str, u64)> = (0..40).map(|index| ("a", START_MS + index % 2 * 3_600_000)).collect();
     let batch = payload(producer, 1, &views, 1);
     let first = world.acked(session, &batch);
-    assert_eq!((first.counted, first.refused_count(), first.detail_complete), (20, 20, false));
+    assert_eq!((first.counted, first.refused.len(), first.detail_complete), (20, 20, true));
     let again = world.acked(session, &batch);
-    assert_eq!((again.duplicate, again.refused_count()), (20, 20));
+    let totals = [RefusedRange { first: u32::MAX, count: 20, reason: ViewRefusal::FutureBeyondSkew }];
+    assert_eq!((again.duplicate, again.refused.as_slice(), again.detail_complete), (20, totals.as_slice(), false));
     world.restart(Some(3)).unwrap();
     assert_eq!(world.rows(Period::AllTime), [("a".to_owned(), 20)]);
 }

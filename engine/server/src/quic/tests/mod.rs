@@ -82,7 +82,9 @@ async fn a_paused_stream_holds_its_sender_and_no_other_stream() {
         send.finish().unwrap();
     });
     engine.wait_for("stream", |seen| seen.streams.len() == 1).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    engine.wait_for("half a window", |seen| seen.stats.bytes_received as usize >= window / 2).await;
+    // Long enough for what must not come, were it sent.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let received = engine.seen().stats.bytes_received as usize;
     assert!((window / 2..window * 5 / 4).contains(&received), "{received} bytes against a window of {window}");
     assert!(!writer.is_finished());
