@@ -137,7 +137,7 @@ fn a_state_that_does_not_fit_the_memory_is_refused_with_the_figures() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.log.contains("--memory") && refused.log.contains("bytes"), "{}", refused.log);
     let engine = large.start();
-    assert_eq!(engine.metric("videos"), 120_000);
+    wait_for("all videos in the metrics", || (engine.metric("videos") == 120_000).then_some(()));
 }
 
 /// Sends `(video, age in ms)` views in one batch and returns the batch's fate.

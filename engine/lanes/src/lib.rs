@@ -13,4 +13,5 @@ mod sync;
 pub use ring::{LaneFull, Receiver, Sender, lane};
 
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "the ring is compiled a second time on purpose, with loom's primitives")]
 mod model;

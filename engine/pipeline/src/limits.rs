@@ -18,6 +18,9 @@ pub const fn batch_cells_max(views: usize, payload_bytes: usize) -> usize {
     2 * views + payload_bytes / 32
 }
 
+/// Views pushed to the lanes between two polls of the socket; a batch that has begun is finished.
+pub const TURN_VIEWS: u32 = 16_384;
+
 /// Cells moved from a lane to the shards between two polls of the socket.
 pub const TURN_CELLS: usize = 2048;
 

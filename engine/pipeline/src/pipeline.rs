@@ -7,7 +7,8 @@
 use crate::clock::{Clock, Reading};
 use crate::counting::{Admitted, Counted, Counting};
 use crate::limits::{
-    CUTS_UNWRITTEN_MAX, IDLE_PREFIX_MS, LANE_CELLS, MARKER_CELLS_RESERVED, SEGMENT_RETRY_MS, SEGMENTS_SPARE,
+    CUTS_UNWRITTEN_MAX, IDLE_PREFIX_MS, LANE_CELLS, MARKER_CELLS_RESERVED, MARKER_INTERVAL_MS, SEGMENT_RETRY_MS,
+    SEGMENTS_SPARE,
 };
 use crate::markers::Markers;
 use crate::messages::{CutErrand, Output, StoreAnswer, StoreRequest};
@@ -105,6 +106,8 @@ pub struct Pipeline {
     cuts_unwritten: usize,
     tops: VecDeque<CoreTop>,
     pub(crate) appended_ms: u64,
+    /// When the last marker was issued, by the monotonic clock.
+    marker_at_ms: u64,
     stop: Stop,
 }
 
@@ -137,6 +140,7 @@ impl Pipeline {
             cuts_unwritten: 0,
             tops: VecDeque::new(),
             appended_ms: 0,
+            marker_at_ms: reading.monotonic_ms,
             stop: Stop::Running,
             config,
         }
@@ -284,8 +288,13 @@ impl Pipeline {
         let last_cut = self.stop == Stop::Cutting && self.cut_started.is_none() && self.pushed != self.cut_pushed;
         let late =
             self.counting.ranking.late_full() && self.cut_started.is_none() && self.cuts_unwritten < CUTS_UNWRITTEN_MAX;
+        // Engine time stands still while the wall clock is behind it; snapshots go on all the same.
+        let overdue = self.clock.monotonic_ms() >= self.marker_at_ms + 2 * MARKER_INTERVAL_MS;
         let before_ms = self.markers.time_ms();
-        let Some((epoch, time_ms)) = self.markers.poll_marker(now_ms, late || last_cut) else { return false };
+        let Some((epoch, time_ms)) = self.markers.poll_marker(now_ms, late || last_cut || overdue) else {
+            return false;
+        };
+        self.marker_at_ms = self.clock.monotonic_ms();
         let new_minute = before_ms / 60_000 != time_ms / 60_000;
         let cut = late || last_cut || new_minute;
         if cut {

@@ -4,6 +4,7 @@
 //! core's next marker, so the batch is visible in the next epoch; its acknowledgement says which.
 
 use crate::intake::refused_total;
+use crate::limits::TURN_VIEWS;
 use crate::pipeline::{LaneOut, Pipeline};
 use highwater_proto::{Ack, Batch, ProducerId, RefusedRange, Sequence};
 use highwater_ranking::{Cell, FinalityClass, IdHash, Minute, push_row};
@@ -75,10 +76,12 @@ impl Pipeline {
         let rule = RowRule { hash: self.config.hash, lateness_max_ms: self.config.lateness_max_ms };
         let mut worked = false;
         // A full table of late views is emptied by the next cut; until then no more rows are sent to it.
-        while !self.counting.ranking.late_hard_full() {
+        let mut views_left = TURN_VIEWS;
+        while views_left > 0 && !self.counting.ranking.late_hard_full() {
             let Some(record) = self.log.next_durable() else { break };
             worked = true;
             let header = record.header;
+            views_left = views_left.saturating_sub(header.view_count);
             if header.kind == RecordKind::Batch {
                 let batch = Batch::decode(record.batch).expect("a batch is checked before it is appended");
                 self.cells.clear();

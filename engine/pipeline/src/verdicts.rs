@@ -73,7 +73,7 @@ pub(crate) fn judge_views(
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use highwater_proto::{BatchBuilder, FRAME_HEADER_BYTES, ProducerId, Sequence, View};
+    use highwater_proto::{BatchBuilder, FRAME_HEADER_BYTES, ProducerId, Pushed, Sequence, View};
     use highwater_ranking::{FinalityClass, Minute, RankingConfig, WindowLengths, push_row};
 
     const RULE: ArrivalRule = ArrivalRule { arrival_ms: 1000, skew_max_ms: 50 };
@@ -81,7 +81,8 @@ mod tests {
     fn batch(views: &[(&str, u64)]) -> Bytes {
         let mut builder = BatchBuilder::new(100, 10_000);
         for &(video_id, timestamp_ms) in views {
-            builder.push(&View { video_id, timestamp_ms, user_id: "", region: "", device: "" }).unwrap();
+            let view = View { video_id, timestamp_ms, user_id: "", region: "", device: "" };
+            assert_eq!(builder.push(&view).unwrap(), Pushed::Added);
         }
         builder.encode(ProducerId(1), Sequence(1)).slice(FRAME_HEADER_BYTES..)
     }

@@ -227,7 +227,10 @@ proptest! {
     }
 
     #[test]
-    fn changed_frames_never_panic(frame in any_frame(), changes in vec((any::<Index>(), prop_oneof![any::<u8>(), Just(0), Just(255)]), 1..6)) {
+    fn changed_frames_never_panic(
+        frame in any_frame(),
+        changes in vec((any::<Index>(), prop_oneof![any::<u8>(), Just(0), Just(255)]), 1..6),
+    ) {
         let (kind, payload) = split(&frame);
         let mut payload = payload.to_vec();
         for (at, value) in changes {

@@ -103,3 +103,22 @@ fn a_clock_far_from_the_data_is_refused_at_a_start() {
     world.setup.accept_clock = true;
     world.restart(None).unwrap();
 }
+
+/// Engine time stands still until a wall clock that was set back catches up; snapshots once stood still with it.
+#[test]
+fn snapshots_go_on_while_the_wall_clock_is_behind_the_durable_minute() {
+    let mut world = World::new(Setup::default());
+    world.advance(120_000);
+    world.wall_ms -= 5 * 60_000;
+    world.restart(None).unwrap();
+    let (producer, session) = world.new_producer(3);
+    world.acked(session, &payload(producer, 1, &[("a", START_MS)], 1));
+    let before = world.snapshots.len();
+    for _ in 0..10 {
+        world.advance(1000);
+    }
+    let new = &world.snapshots[before..];
+    assert!(new.len() >= 4, "{} snapshots in 10 s", new.len());
+    assert!(new.windows(2).all(|two| two[0].epoch < two[1].epoch && two[0].as_of_ms <= two[1].as_of_ms));
+    assert_eq!(crate::world::rows(new.last().unwrap(), Period::AllTime), [("a".to_owned(), 1)]);
+}

@@ -2,6 +2,7 @@
 //!
 //! One thread, virtual time, no system calls. `HIGHWATER_SEED=n` runs one seed of the simulation,
 //! `HIGHWATER_CASES=m` multiplies the number of seeds.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 mod client;
 mod durability;

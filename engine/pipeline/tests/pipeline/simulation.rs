@@ -3,17 +3,19 @@
 //! After every step what was received is counted, duplicate or refused; after every publication all lists are those of
 //! the oracle; after every restart what was acknowledged is there. In the end every batch is acknowledged, once.
 
-use crate::client::{Client, Link, Sent};
+mod fate;
+mod setup;
+mod traffic;
+
+use crate::client::{Client, Link};
 use crate::engine::{Answer, Died, Engine, Setup};
-use crate::ledger::{Ledger, Viewed, time_refusals};
+use crate::ledger::Ledger;
 use crate::oracle::Oracle;
-use crate::world::{START_MS, offer, payload};
+use crate::world::START_MS;
 use highwater_pipeline::{Intake, Reading, SessionId};
-use highwater_proto::limits::TIMESTAMP_MS_MAX;
 use highwater_proto::{Hello, HelloMode, PROTOCOL_VERSION, ProducerId, Snapshot};
-use highwater_ranking::WindowLengths;
 use highwater_storage::{
-    Disk, GenerationScan, LogLimits, LogNumber, LogPosition, MemoryDisk, RecordKind, StorageError, scan_generation,
+    GenerationScan, LogNumber, LogPosition, MemoryDisk, RecordKind, StorageError, scan_generation,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -68,46 +70,12 @@ struct Simulation {
     digest: DefaultHasher,
 }
 
-/// Ids short and long, prefixes of each other, and of several bytes a character.
-fn id_of(video: usize) -> String {
-    match video % 6 {
-        0 => format!("{video:0>11}"),
-        1 => format!("v{video}"),
-        2 => "p".repeat(1 + video),
-        3 => format!("{video:0>16}"),
-        4 => format!("{video}é{}", "ü".repeat(video)),
-        _ => format!("{video:0>200}"),
-    }
-}
-
-fn setup(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
-    let standard = Setup::default();
-    let scaled = WindowLengths { hour: 3, day: 12, month: 40 };
-    Setup {
-        shards: random.random_range(1..=4),
-        videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
-        id_arena_bytes_per_shard: if is_tiny { random.random_range(100..2000) } else { 1 << 20 },
-        late_views_max: [6, 40, 10_000][random.random_range(0..3)],
-        top_k: random.random_range(1..12),
-        windows: if random.random_bool(0.6) { scaled } else { WindowLengths::default() },
-        log: LogLimits {
-            buffers: random.random_range(2..6),
-            depth: random.random_range(1..5),
-            submit_bytes: [1, 3000, 64 << 10][random.random_range(0..3)],
-            ..standard.log
-        },
-        lateness_max_ms: 120_000,
-        accept_clock: true,
-        ..standard
-    }
-}
-
 impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let is_tiny = seed % 4 == 3;
-        let setup = setup(&mut random, is_tiny);
-        let ids: Vec<String> = (0..random.random_range(4..50)).map(id_of).collect();
+        let setup = setup::choose(&mut random, is_tiny);
+        let ids: Vec<String> = (0..random.random_range(4..50)).map(setup::id_of).collect();
         let clients = random.random_range(1..5);
         Self {
             oracle: Oracle::new(ids.clone(), setup.windows),
@@ -314,143 +282,6 @@ impl Simulation {
         format!("{snapshot:?}").hash(&mut self.digest);
     }
 
-    fn views(&mut self) -> Vec<Viewed> {
-        let most = if self.chance(12) { 120 } else { 12 };
-        let count = self.random.random_range(1..=most);
-        let windows = self.setup.windows;
-        (0..count)
-            .map(|_| {
-                let video = self.below(self.ids.len() as u64).min(self.below(self.ids.len() as u64)) as usize;
-                let now_ms = self.now_ms;
-                let ago = |minutes: u64| now_ms.saturating_sub(minutes * MINUTE_MS);
-                let timestamp_ms = match self.below(40) {
-                    0..20 => now_ms - self.below(20_000),
-                    20..27 => ago(self.below(2 * u64::from(windows.hour))),
-                    27..31 => ago(self.below(2 * u64::from(windows.day))),
-                    31..34 => ago(self.below(2 * u64::from(windows.month))),
-                    34..37 => now_ms + self.below(self.setup.skew_max_ms + 1),
-                    37 => now_ms + self.below(4 * self.setup.skew_max_ms),
-                    38 => [0, TIMESTAMP_MS_MAX, TIMESTAMP_MS_MAX + 1, u64::MAX][self.below(4) as usize],
-                    _ => self.below(now_ms),
-                };
-                (video, timestamp_ms)
-            })
-            .collect()
-    }
-
-    fn make_batch(&mut self, index: usize) {
-        let views = self.views();
-        let client = &self.clients[index];
-        let named: Vec<(&str, u64)> = views.iter().map(|&(video, at_ms)| (self.ids[video].as_str(), at_ms)).collect();
-        let field_len = if client.sequence_next % 5 == 0 { 255 } else { 3 };
-        let sent = Sent {
-            sequence: client.sequence_next,
-            payload: payload(client.producer, client.sequence_next, &named, field_len),
-            views,
-        };
-        self.clients[index].sequence_next += 1;
-        self.clients[index].unacked.push_back(sent);
-    }
-
-    /// Sends the next batch of a client that is connected, if it has or may have one.
-    fn send_next(&mut self, index: usize, may_make: bool) -> bool {
-        let Link::Up(session) = self.clients[index].link else { return false };
-        if self.clients[index].cursor == self.clients[index].unacked.len() {
-            if !may_make || self.clients[index].unacked.len() >= 20 {
-                return false;
-            }
-            self.make_batch(index);
-        }
-        let sent = self.clients[index].unacked[self.clients[index].cursor].clone();
-        if !self.send(index, session, &sent) {
-            return false;
-        }
-        self.clients[index].cursor += 1;
-        true
-    }
-
-    fn send(&mut self, index: usize, session: SessionId, sent: &Sent) -> bool {
-        let producer = self.clients[index].producer;
-        if offer(self.engine(), session, &sent.payload) == Intake::NoRoom {
-            return false;
-        }
-        let is_next = sent.sequence == self.ledger.last_appended(producer) + 1;
-        let refused_before = self.tally.batches_refused;
-        // Appended, or refused: then the refusal is there at once.
-        let said = self.engine().pipeline.stats().batches_refused.iter().sum::<u64>();
-        let refused = said > self.refused_in_life;
-        self.refused_in_life = said;
-        if is_next && !refused {
-            let refused = time_refusals(&sent.views, self.now_ms, self.setup.skew_max_ms);
-            self.ledger.append(producer, sent.sequence, sent.views.clone(), refused);
-        }
-        self.distribute();
-        assert_eq!(self.tally.batches_refused > refused_before, refused);
-        true
-    }
-
-    fn act(&mut self, index: usize) {
-        match (self.clients[index].link, self.below(40)) {
-            (Link::Down, _) => self.connect(index),
-            (_, 0) => self.disconnect(index),
-            // A connection that is lost without the engine's noticing is fenced by the next hello.
-            (Link::Up(_), 1) => {
-                self.clients[index].lose();
-                self.connect(index);
-            }
-            (Link::Up(session), 2..6) => self.send_again(index, session),
-            (Link::Up(_), 6..22) => {
-                self.send_next(index, true);
-            }
-            _ => self.clients[index].hear(),
-        }
-    }
-
-    fn connect(&mut self, index: usize) {
-        let mode = if self.clients[index].welcomed {
-            HelloMode::Resume
-        } else {
-            self.clients[index].producer = ProducerId(self.producer_next);
-            self.producer_next += 1;
-            HelloMode::New
-        };
-        self.hello(index, mode);
-        self.distribute();
-    }
-
-    fn disconnect(&mut self, index: usize) {
-        if let Some(session) = self.clients[index].lose() {
-            self.engine().pipeline.handle_disconnect(session);
-            self.distribute();
-        }
-    }
-
-    /// Sends a batch once more that was sent before, whatever became of it.
-    fn send_again(&mut self, index: usize, session: SessionId) {
-        let client = &self.clients[index];
-        let appended = self.ledger.last_appended(client.producer);
-        let seen = |sent: &&Sent| sent.sequence <= appended && sent.sequence + 64 > appended;
-        let known: Vec<Sent> = client.acked.iter().chain(&client.unacked).filter(seen).cloned().collect();
-        if !known.is_empty() {
-            let which = self.below(known.len() as u64) as usize;
-            self.send(index, session, &known[which]);
-        }
-    }
-
-    fn pass_time(&mut self) {
-        let ms = match self.below(60) {
-            0..30 => self.below(200),
-            30..52 => self.below(2000),
-            52..56 => MINUTE_MS - self.wall_ms % MINUTE_MS,
-            56..58 => MINUTE_MS * self.below(8),
-            58 => 3_600_000 + self.below(3_600_000),
-            _ if self.chance(6) => 24 * 3_600_000 * self.below(35),
-            _ => 10 * MINUTE_MS,
-        };
-        self.wall_ms += ms;
-        self.monotonic_ms += ms;
-    }
-
     fn step(&mut self) {
         let ended: Result<(), Died> = match self.below(100) {
             0..20 => {
@@ -484,25 +315,6 @@ impl Simulation {
         }
         if self.engine.is_some() {
             self.engine().check_balance();
-        }
-    }
-
-    fn misfortune(&mut self) {
-        match self.below(10) {
-            0..4 => self.die(),
-            4..6 => {
-                let calls = self.below(30);
-                self.disk.fail_after(calls);
-            }
-            6 => {
-                let used = (1 << 40) - self.disk.free_bytes().unwrap();
-                if used < 1 << 40 {
-                    self.disk.set_capacity(used + 600_000);
-                }
-            }
-            7 => self.disk.set_capacity(1 << 40),
-            8 => self.jump_ms = 3_600_000,
-            _ => self.jump_ms = 0,
         }
     }
 

@@ -380,8 +380,7 @@ impl QuicDriver {
         worked
     }
 
-    /// Hands a connection's events round, lets its streams be read, and forgets it once it is drained. Returns the
-    /// bytes read.
+    /// Hands a connection's events round, reads its streams, forgets it once it is drained; returns the bytes read.
     fn service(&mut self, index: u32, application: &mut impl Application, budget_bytes: usize) -> usize {
         let Some(link) = self.links[index as usize].as_deref_mut() else { return 0 };
         link.in_service = false;

@@ -172,7 +172,9 @@ proptest! {
                     .filter(|_| below(&mut random, 2) == 0)
                     .map(|slot| SlotCount { slot, count: 1 + slot })
                     .collect();
-                all.extend(current.iter().flat_map(|entry| (0..entry.count).map(move |_| (shard, minute.0, entry.slot))));
+                for entry in &current {
+                    all.extend((0..entry.count).map(|_| (shard, minute.0, entry.slot)));
+                }
                 let mut late = Vec::new();
                 for _ in 0..below(&mut random, 30) {
                     let (late_minute, slot) = (59_990 + below(&mut random, 30), below(&mut random, slots));

@@ -1,0 +1,42 @@
+//! The sizes of a simulated engine, and the ids of the videos.
+
+use crate::engine::Setup;
+use highwater_ranking::WindowLengths;
+use highwater_storage::LogLimits;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Ids short and long, prefixes of each other, and of several bytes a character.
+pub(super) fn id_of(video: usize) -> String {
+    match video % 6 {
+        0 => format!("{video:0>11}"),
+        1 => format!("v{video}"),
+        2 => "p".repeat(1 + video),
+        3 => format!("{video:0>16}"),
+        4 => format!("{video}é{}", "ü".repeat(video)),
+        _ => format!("{video:0>200}"),
+    }
+}
+
+/// Sizes of everything; with `is_tiny` too small for all videos.
+pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
+    let standard = Setup::default();
+    let scaled = WindowLengths { hour: 3, day: 12, month: 40 };
+    Setup {
+        shards: random.random_range(1..=4),
+        videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
+        id_arena_bytes_per_shard: if is_tiny { random.random_range(100..2000) } else { 1 << 20 },
+        late_views_max: [6, 40, 10_000][random.random_range(0..3)],
+        top_k: random.random_range(1..12),
+        windows: if random.random_bool(0.6) { scaled } else { WindowLengths::default() },
+        log: LogLimits {
+            buffers: random.random_range(2..6),
+            depth: random.random_range(1..5),
+            submit_bytes: [1, 3000, 64 << 10][random.random_range(0..3)],
+            ..standard.log
+        },
+        lateness_max_ms: 120_000,
+        accept_clock: true,
+        ..standard
+    }
+}
