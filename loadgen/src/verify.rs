@@ -385,9 +385,11 @@ mod tests {
 
     #[test]
     fn an_engine_that_holds_views_is_refused_and_one_not_ready_is_waited_for() {
-        let url = serve(vec![("503 Service Unavailable", "{}".into()), ("200 OK", body(""))]);
+        let unready = || ("503 Service Unavailable", "{}".to_owned());
+        let url = serve(vec![unready(), ("200 OK", body("")), unready(), ("200 OK", body(""))]);
         Verifier::new(&url).unwrap().check_empty().unwrap();
-        let url = serve(vec![("200 OK", body(r#"{"rank":1,"video_id":"x","view_count":5}"#))]);
+        // The views were acknowledged just before: the first list does not hold them yet.
+        let url = serve(vec![("200 OK", body("")), ("200 OK", body(r#"{"rank":1,"video_id":"x","view_count":5}"#))]);
         let error = Verifier::new(&format!("{url}/")).unwrap().check_empty().unwrap_err();
         assert!(
             matches!(&error, LoadError::EngineNotEmpty { video_id, view_count: 5, .. } if video_id == "x"),
