@@ -28,6 +28,11 @@ impl Admitted {
         Self { views: self.views + other.views, long_id_bytes: self.long_id_bytes + other.long_id_bytes }
     }
 
+    /// What is left of this when `part` of it is done.
+    pub(crate) fn minus(self, part: Self) -> Self {
+        Self { views: self.views - part.views, long_id_bytes: self.long_id_bytes - part.long_id_bytes }
+    }
+
     /// Adds one view with an id of this length.
     pub(crate) fn add(&mut self, id_len: usize) {
         self.views += 1;

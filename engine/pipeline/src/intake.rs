@@ -215,8 +215,9 @@ impl Pipeline {
         }
         let cells = batch_cells_max(header.view_count as usize, payload_bytes);
         let in_flight_full = self.producers.get_mut(producer).is_some_and(|one| one.is_full());
+        let tables_full = self.tables_wait(u64::from(header.view_count), payload_bytes as u64);
         match self.log.room(payload_bytes) {
-            AppendRoom::Ready if self.lane_room() >= cells && !in_flight_full => {}
+            AppendRoom::Ready if self.lane_room() >= cells && !in_flight_full && !tables_full => {}
             AppendRoom::NoSegment if self.disk_full.is_some() => {
                 self.refuse(session, header, BatchRefusal::DiskFull);
                 return Intake::Taken;
@@ -277,12 +278,24 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether a batch must wait because the tables have room for it only once what is in flight is counted: every view
+    /// in flight may be a new id, and mostly is not.
+    fn tables_wait(&self, views: u64, long_id_bytes: u64) -> bool {
+        let ranking = &self.counting.ranking;
+        let in_flight = self.admitted.minus(self.counting.applied);
+        let shards = 0..self.config.shards_total;
+        let short_of_slots = |shard| u64::from(ranking.slots_free(shard)) < in_flight.views + views;
+        let short_of_arena = |shard| (ranking.id_arena_free(shard) as u64) < in_flight.long_id_bytes + long_id_bytes;
+        (in_flight.views > 0 && shards.clone().any(short_of_slots))
+            || (in_flight.long_id_bytes > 0 && shards.clone().any(short_of_arena))
+    }
+
     /// The shards that must not take new ids, if there are any.
     fn closed_shards(&self, batch: Admitted) -> Option<ClosedShards<'_>> {
         let ranking = &self.counting.ranking;
-        let (admitted, applied) = (self.admitted.plus(batch), self.counting.applied);
-        let views = u32::try_from(admitted.views - applied.views).unwrap_or(u32::MAX);
-        let long_id_bytes = (admitted.long_id_bytes - applied.long_id_bytes) as usize;
+        let in_flight = self.admitted.plus(batch).minus(self.counting.applied);
+        let views = u32::try_from(in_flight.views).unwrap_or(u32::MAX);
+        let long_id_bytes = in_flight.long_id_bytes as usize;
         let shards_total = self.config.shards_total;
         let is_closed = |shard| !ranking.room_for(shard, views, long_id_bytes);
         if !(0..shards_total).any(is_closed) {

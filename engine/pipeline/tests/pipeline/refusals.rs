@@ -106,6 +106,21 @@ fn a_full_table_counts_what_it_knows_and_refuses_new_ids_also_after_a_restart() 
     assert_eq!(world.rows(Period::AllTime), rows);
 }
 
+/// Views in flight were once counted as new ids against every shard, so a table half full refused new ids under load.
+#[test]
+fn a_table_with_room_waits_for_what_is_in_flight_before_it_refuses_new_ids() {
+    let mut world = World::new(Setup { shards: 1, videos_per_shard_max: 8, ..Setup::default() });
+    let (producer, session) = world.new_producer(9);
+    assert_eq!(world.acked(session, &payload(producer, 1, &[("a", START_MS), ("b", START_MS)], 1)).counted, 2);
+    let known = payload(producer, 2, &[("a", START_MS); 4], 1);
+    let mixed = payload(producer, 3, &[("a", START_MS), ("b", START_MS), ("a", START_MS), ("new", START_MS)], 1);
+    assert_eq!(world.send(session, &known), Intake::Taken);
+    assert_eq!(world.send(session, &mixed), Intake::NoRoom, "six slots are free, eight views would be in flight");
+    world.settle();
+    assert_eq!(world.acked(session, &mixed).counted, 4);
+    assert_eq!(world.stats().videos, 3);
+}
+
 #[test]
 fn a_full_arena_refuses_long_ids_and_takes_short_ones() {
     let mut world = World::new(Setup { shards: 1, id_arena_bytes_per_shard: 100, ..Setup::default() });
