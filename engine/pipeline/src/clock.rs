@@ -5,6 +5,9 @@
 
 use crate::limits::CLOCK_DRIFT_MAX_MS;
 
+/// A drift of one millisecond in so many is followed; ordinary clocks are corrected by less.
+const FOLLOW_EVERY_MS: u64 = 100;
+
 /// One reading of the two clocks, taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
@@ -22,6 +25,8 @@ pub(crate) struct Clock {
     /// Wall minus monotonic time when the clock was started.
     offset_ms: i128,
     drift_ms: i128,
+    /// Monotonic time up to which the drift was followed.
+    followed_ms: u64,
 }
 
 impl Clock {
@@ -32,6 +37,7 @@ impl Clock {
             monotonic_ms: reading.monotonic_ms,
             offset_ms: i128::from(reading.wall_ms) - i128::from(reading.monotonic_ms),
             drift_ms: 0,
+            followed_ms: reading.monotonic_ms,
         }
     }
 
@@ -43,7 +49,9 @@ impl Clock {
         if self.healthy() {
             self.now_ms = self.now_ms.max(reading.wall_ms);
             // A slow correction of the wall clock, as NTP makes it, is followed; a jump is not.
-            self.offset_ms += self.drift_ms.signum();
+            let steps = (self.monotonic_ms - self.followed_ms) / FOLLOW_EVERY_MS;
+            self.followed_ms += steps * FOLLOW_EVERY_MS;
+            self.offset_ms += self.drift_ms.clamp(-i128::from(steps), i128::from(steps));
         }
         healthy != self.healthy()
     }

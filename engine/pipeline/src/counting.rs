@@ -4,7 +4,7 @@
 //! freeze begins when every lane has reached the same marker. Each turn does a bounded piece of work, so that the
 //! socket is polled between two turns whatever an edge or a scan costs.
 
-use crate::limits::{TURN_CELLS, TURN_ENTRIES};
+use crate::limits::{LEAVING_SLICES_MAX, TURN_CELLS, TURN_ENTRIES};
 use crate::messages::LeavingSlice;
 use highwater_lanes::Receiver;
 use highwater_ranking::{
@@ -101,6 +101,11 @@ impl Counting {
             State::Leaving { all_sent } => *all_sent = true,
             State::Rows | State::Marker => panic!("runs were brought that no marker asked for"),
         }
+    }
+
+    /// Whether enough slices of leaving runs wait to be subtracted.
+    pub(crate) fn leaving_full(&self) -> bool {
+        self.leaving.len() >= LEAVING_SLICES_MAX
     }
 
     /// Cells that wait in the lanes.

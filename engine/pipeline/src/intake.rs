@@ -66,7 +66,7 @@ impl Pipeline {
         };
         let header = match peek(payload) {
             Ok(header) => header,
-            Err(error) => return self.close(session, CloseReason::Malformed, error.to_string()),
+            Err(error) => return self.close(session, error.close_reason(), error.to_string()),
         };
         let Some(entry) = self.producers.get_mut(producer) else { return Intake::Taken };
         if entry.session != Some(session) {
@@ -96,7 +96,7 @@ impl Pipeline {
 
     /// The session's stream or connection is gone.
     pub fn handle_disconnect(&mut self, session: SessionId) {
-        self.producers.end_session(session);
+        self.producers.end_session(session, self.clock.now_ms());
     }
 
     /// One video's counts as of now.
@@ -117,7 +117,7 @@ impl Pipeline {
 
     pub(crate) fn close(&mut self, session: SessionId, reason: CloseReason, text: String) -> Intake {
         self.stats.close_session(reason);
-        self.producers.end_session(session);
+        self.producers.end_session(session, self.clock.now_ms());
         self.outputs.push_back(Output::Close { session, reason, text });
         Intake::Taken
     }
@@ -215,9 +215,12 @@ impl Pipeline {
         }
         let cells = batch_cells_max(header.view_count as usize, payload_bytes);
         let in_flight_full = self.producers.get_mut(producer).is_some_and(|one| one.is_full());
-        let tables_full = self.tables_wait(u64::from(header.view_count), payload_bytes as u64);
+        if self.must_wait(u64::from(header.view_count), payload_bytes as u64, cells) {
+            self.stats.intake_waits += 1;
+            return Intake::NoRoom;
+        }
         match self.log.room(payload_bytes) {
-            AppendRoom::Ready if self.lane_room() >= cells && !in_flight_full && !tables_full => {}
+            AppendRoom::Ready if !in_flight_full => {}
             AppendRoom::NoSegment if self.disk_full.is_some() => {
                 self.refuse(session, header, BatchRefusal::DiskFull);
                 return Intake::Taken;
@@ -276,6 +279,15 @@ impl Pipeline {
         self.appended_ms = self.clock.monotonic_ms();
         self.stats.log_bytes += payload_bytes as u64;
         Ok(())
+    }
+
+    /// Whether a batch must wait for what is in flight to be counted. While one waits so, none passes it: small batches
+    /// could otherwise keep a large one out for ever.
+    fn must_wait(&mut self, views: u64, long_id_bytes: u64, cells: usize) -> bool {
+        let idle = self.admitted == self.counting.applied && self.appended.is_empty();
+        self.draining &= !idle;
+        self.draining |= self.lane_room() < cells || self.tables_wait(views, long_id_bytes);
+        self.draining
     }
 
     /// Whether a batch must wait because the tables have room for it only once what is in flight is counted: every view

@@ -27,6 +27,9 @@ pub const TURN_CELLS: usize = 2048;
 /// Entries (slots, counts, lines) that an edge or a scan handles between two polls of the socket.
 pub const TURN_ENTRIES: usize = 8192;
 
+/// Slices of leaving runs that a core takes from its helper before it has subtracted them; the others stay behind.
+pub const LEAVING_SLICES_MAX: usize = 4;
+
 /// Producers a core knows at once.
 pub const PRODUCERS_MAX: usize = 16_384;
 

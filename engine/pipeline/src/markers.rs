@@ -50,11 +50,6 @@ impl Markers {
         (self.published, self.published_ms)
     }
 
-    /// Engine time of the last marker.
-    pub(crate) fn time_ms(&self) -> u64 {
-        self.time_ms
-    }
-
     /// When the next marker is due, in engine time.
     pub(crate) fn due_ms(&self) -> u64 {
         self.due_ms

@@ -17,7 +17,7 @@ use crate::settle::Appended;
 use crate::stats::Stats;
 use highwater_lanes::{Sender, lane};
 use highwater_proto::{Epoch, InstanceId, RefusedRange};
-use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, IdHash, MARKER_CELLS, Marker};
+use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, IdHash, MARKER_CELLS, Marker, Minute};
 use highwater_storage::{
     AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle,
 };
@@ -106,6 +106,8 @@ pub struct Pipeline {
     cuts_unwritten: usize,
     tops: VecDeque<CoreTop>,
     pub(crate) appended_ms: u64,
+    /// Whether a batch waits until nothing is in flight; no other may pass it.
+    pub(crate) draining: bool,
     /// When the last marker was issued, by the monotonic clock.
     marker_at_ms: u64,
     stop: Stop,
@@ -140,6 +142,7 @@ impl Pipeline {
             cuts_unwritten: 0,
             tops: VecDeque::new(),
             appended_ms: 0,
+            draining: false,
             marker_at_ms: reading.monotonic_ms,
             stop: Stop::Running,
             config,
@@ -198,6 +201,11 @@ impl Pipeline {
             tracing::info!("there is room for the log again; batches are accepted");
         }
         self.log.add_segment(segment, handle);
+    }
+
+    /// Whether the helper's next answer can be taken now; while not, it stays where it is.
+    pub fn wants_answers(&self) -> bool {
+        !self.counting.leaving_full()
     }
 
     /// Takes what else the helper answers.
@@ -290,15 +298,14 @@ impl Pipeline {
             self.counting.ranking.late_full() && self.cut_started.is_none() && self.cuts_unwritten < CUTS_UNWRITTEN_MAX;
         // Engine time stands still while the wall clock is behind it; snapshots go on all the same.
         let overdue = self.clock.monotonic_ms() >= self.marker_at_ms + 2 * MARKER_INTERVAL_MS;
-        let before_ms = self.markers.time_ms();
         let Some((epoch, time_ms)) = self.markers.poll_marker(now_ms, late || last_cut || overdue) else {
             return false;
         };
         self.marker_at_ms = self.clock.monotonic_ms();
-        let new_minute = before_ms / 60_000 != time_ms / 60_000;
+        let new_minute = Minute::of_ms(time_ms) > self.counting.ranking.minute();
         let cut = late || last_cut || new_minute;
         if cut {
-            self.cut_started = Some((self.pushed, self.producers.image()));
+            self.cut_started = Some((self.pushed, self.producers.image(now_ms)));
         }
         let marker = Marker {
             epoch,
@@ -360,7 +367,10 @@ impl Pipeline {
         // replays the log, as after a kill.
         let is_cut = self.pushed == self.cut_pushed || !self.clock.healthy();
         let no_room = self.disk_full.is_some() && self.log.room(0) == AppendRoom::NoSegment;
+        // With late views at their limit nothing settles before a cut, and a stopped clock makes none.
+        let stuck = !self.clock.healthy() && self.counting.ranking.late_hard_full();
         match self.stop {
+            Stop::Settling if stuck => self.stop = Stop::Stopped,
             Stop::Settling if quiet => self.stop = Stop::Cutting,
             Stop::Cutting if quiet && is_cut => self.stop = Stop::Stating,
             Stop::Stating if quiet && (!self.log.needs_prefix() || no_room) => self.stop = Stop::Stopped,

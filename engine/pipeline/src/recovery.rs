@@ -22,6 +22,9 @@ const CLOCK_BEHIND_MAX_MS: u64 = 10 * 60_000;
 /// How far it may be ahead, in milliseconds: longer than the longest window is more likely a wrong clock.
 const CLOCK_AHEAD_MAX_MS: u64 = 40 * 24 * 3_600_000;
 
+/// After a longer break, in minutes, windows are computed for the new time at once: there is less to subtract then.
+const BREAK_MINUTES_MAX: u32 = 60;
+
 /// What a start is given.
 #[derive(Debug, Clone)]
 pub struct RecoveryPlan {
@@ -79,7 +82,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
         shards_total,
         videos_max,
         id_arena_bytes,
-        ranking: CoreRanking::new(plan.ranking, Minute::of_ms(time_ms))?,
+        ranking: CoreRanking::new(plan.ranking, replay_minute(durable, Minute::of_ms(time_ms)))?,
         producers: ProducerTable::default(),
         rule,
         cells: Vec::new(),
@@ -98,7 +101,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
     let position = LogPosition::start_of(generation);
     if replay.records > 0 {
         let cut = replay.ranking.cut_now(issued, time_ms);
-        let producers = replay.producers.image();
+        let producers = replay.producers.image(time_ms);
         store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }])?;
     }
     tracing::info!(
@@ -111,6 +114,14 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Reco
         "recovered"
     );
     Ok(Recovered { ranking: replay.ranking, producers: replay.producers, position, issued, lease_end, time_ms })
+}
+
+/// The minute whose edges hold while everything is read back.
+///
+/// After a short break it is the minute of the crash: most of the log's tail is of that minute, and its counts stand in
+/// the counter lines, while views of any other minute take memory one by one. The first marker then moves the edges.
+fn replay_minute(durable: Minute, now: Minute) -> Minute {
+    if now.0 - durable.0 <= BREAK_MINUTES_MAX { durable } else { now }
 }
 
 /// The state while it is read back.

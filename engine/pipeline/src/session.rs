@@ -154,12 +154,14 @@ impl ProducerTable {
     }
 
     /// What a cut file keeps: of each registered producer, what is settled.
-    pub(crate) fn image(&self) -> ProducerTableImage {
+    ///
+    /// Whoever is connected has been heard of now.
+    pub(crate) fn image(&self, now_ms: u64) -> ProducerTableImage {
         let registered = self.producers.iter().filter(|(_, one)| one.registered);
         let producers = registered.map(|(id, one)| ProducerImage {
             id: *id,
             last: one.settled,
-            last_seen_ms: one.last_seen_ms,
+            last_seen_ms: if one.session.is_some() { now_ms } else { one.last_seen_ms },
             entries: one.settled_batches().map(Remembered::to_verdict).collect(),
         });
         ProducerTableImage { producers: producers.collect() }
@@ -235,10 +237,11 @@ impl ProducerTable {
         Some((session, producer.settled))
     }
 
-    /// Forgets a session that is gone; its producer stays.
-    pub(crate) fn end_session(&mut self, session: SessionId) {
+    /// Forgets a session that is gone; its producer stays, and is idle from now on.
+    pub(crate) fn end_session(&mut self, session: SessionId, now_ms: u64) {
         let Some(id) = self.sessions.remove(&session) else { return };
         if let Some(producer) = self.producers.get_mut(&id) {
+            producer.last_seen_ms = producer.last_seen_ms.max(now_ms);
             if producer.session == Some(session) {
                 producer.session = None;
                 producer.retries.clear();

@@ -119,7 +119,9 @@ impl Loop {
 
     fn take_answers(&mut self) -> bool {
         let mut worked = false;
-        while let Ok(brought) = self.core.brought.try_recv() {
+        while self.core.pipeline.wants_answers()
+            && let Ok(brought) = self.core.brought.try_recv()
+        {
             worked = true;
             match brought {
                 Brought::Segment(segment) => match self.core.ring.attach(&segment) {

@@ -98,31 +98,7 @@ impl Engine {
         let http_listener = TcpListener::bind(arguments.http)
             .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
-        let recovered = recover(
-            &mut store,
-            RecoveryPlan {
-                ranking: plan.ranking(directory.shards, directory.hash_seed),
-                wall_ms: read_clocks(Instant::now(), origin).wall_ms,
-                accept_clock: arguments.accept_clock,
-                lateness_max_ms: directory.lateness_max_ms,
-            },
-        )?;
-        let log_limits = LogLimits { segment_bytes: directory.segment_bytes, ..LogLimits::default() };
-        let mut ring = UringLog::open(&arguments.data_dir, log_limits.depth)?;
-        let mut log = LogWriter::new(store.log_identity(LogNumber(0)), log_limits);
-        prepare_log(&mut store, &mut ring, &mut log)?;
-        let config = PipelineConfig {
-            core: 0,
-            ports: vec![listen.port()],
-            host: arguments.advertise.clone(),
-            instance: directory.instance,
-            hash: IdHash::new(directory.hash_seed),
-            shards_total: directory.shards,
-            skew_max_ms: arguments.skew_max.as_millis() as u64,
-            lateness_max_ms: directory.lateness_max_ms,
-        };
-        let pipeline = Pipeline::new(config, recovered, log, read_clocks(Instant::now(), origin));
-
+        let (pipeline, ring) = open_pipeline(&mut store, arguments, &plan, listen.port(), origin)?;
         let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
         let snapshots = Arc::new(Snapshots::new(metrics));
         let stop = Arc::new(AtomicBool::new(false));
@@ -221,6 +197,41 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
     };
     let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
+}
+
+/// Reads the data directory back and opens its log for writing.
+fn open_pipeline(
+    store: &mut Store<FileDisk>,
+    arguments: &ServeArguments,
+    plan: &MemoryPlan,
+    port: u16,
+    origin: Instant,
+) -> Result<(Pipeline, UringLog)> {
+    let directory = *store.directory();
+    let recovered = recover(
+        store,
+        RecoveryPlan {
+            ranking: plan.ranking(directory.shards, directory.hash_seed),
+            wall_ms: read_clocks(Instant::now(), origin).wall_ms,
+            accept_clock: arguments.accept_clock,
+            lateness_max_ms: directory.lateness_max_ms,
+        },
+    )?;
+    let log_limits = LogLimits { segment_bytes: directory.segment_bytes, ..LogLimits::default() };
+    let mut ring = UringLog::open(&arguments.data_dir, log_limits.depth)?;
+    let mut log = LogWriter::new(store.log_identity(LogNumber(0)), log_limits);
+    prepare_log(store, &mut ring, &mut log)?;
+    let config = PipelineConfig {
+        core: 0,
+        ports: vec![port],
+        host: arguments.advertise.clone(),
+        instance: directory.instance,
+        hash: IdHash::new(directory.hash_seed),
+        shards_total: directory.shards,
+        skew_max_ms: arguments.skew_max.as_millis() as u64,
+        lateness_max_ms: directory.lateness_max_ms,
+    };
+    Ok((Pipeline::new(config, recovered, log, read_clocks(Instant::now(), origin)), ring))
 }
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all

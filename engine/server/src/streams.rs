@@ -29,6 +29,17 @@ enum Role {
     Subscriber,
 }
 
+impl Role {
+    /// Whether a frame of this kind may come on such a stream; asked before its payload is read.
+    fn takes(self, kind: FrameKind) -> bool {
+        match self {
+            Self::New => matches!(kind, FrameKind::Hello | FrameKind::Lookup | FrameKind::Subscribe),
+            Self::Producer => kind == FrameKind::Batch,
+            Self::Lookup | Self::Subscriber => false,
+        }
+    }
+}
+
 /// One stream that clients have opened.
 struct Stream {
     session: SessionId,
@@ -114,7 +125,7 @@ impl Streams {
 }
 
 impl Intakes<'_> {
-    /// Offers the frames that had no room again, oldest first, until one still has none; returns whether any was taken.
+    /// Offers the frames that had no room again, oldest first; returns whether any was taken.
     pub fn retry_blocked(&mut self) -> bool {
         let mut taken = false;
         for _ in 0..self.streams.blocked.len() {
@@ -142,6 +153,14 @@ impl Intakes<'_> {
                 self.abandon(key, error.close_reason(), error.to_string());
                 return;
             }
+            if let Some(frame) = stream.frame.filter(|frame| !stream.role.takes(frame.kind)) {
+                self.abandon(
+                    key,
+                    CloseReason::UnexpectedFrame,
+                    format!("a frame of kind {} has no place here", frame.kind),
+                );
+                return;
+            }
             if stream.is_whole() && self.offer_frame(key) == Intake::NoRoom {
                 self.streams.blocked.push_back(key);
                 return;
@@ -155,7 +174,7 @@ impl Intakes<'_> {
         let Some(frame) = stream.frame else { return Intake::Taken };
         let session = stream.session;
         let intake = match (stream.role, frame.kind) {
-            (Role::New | Role::Producer, FrameKind::Batch) => {
+            (Role::Producer, FrameKind::Batch) => {
                 self.pipeline.handle_batch(session, &stream.chunks, stream.chunk_bytes)
             }
             (Role::New, FrameKind::Hello) => return self.greet(key),
@@ -261,8 +280,14 @@ impl Application for Intakes<'_> {
     }
 
     fn stream_stopped(&mut self, key: StreamKey, _code: u64) {
-        if let Some(session) = self.streams.forget(key) {
-            self.pipeline.handle_disconnect(session);
+        match self.streams.streams.get(&key).map(|stream| stream.role) {
+            Some(Role::Producer) => {
+                self.abandon(key, CloseReason::Done, "the client reads no more acknowledgements".to_owned());
+            }
+            Some(_) => {
+                self.streams.forget(key);
+            }
+            None => {}
         }
     }
 

@@ -121,6 +121,22 @@ fn a_table_with_room_waits_for_what_is_in_flight_before_it_refuses_new_ids() {
     assert_eq!(world.stats().videos, 3);
 }
 
+/// Small batches that still fitted once passed a large one for ever.
+#[test]
+fn nothing_passes_a_batch_that_waits_for_the_tables() {
+    let mut world = World::new(Setup { shards: 1, videos_per_shard_max: 8, ..Setup::default() });
+    let (first, session) = world.new_producer(9);
+    let (second, other) = world.new_producer(10);
+    assert_eq!(world.send(session, &payload(first, 1, &[("a", START_MS); 2], 1)), Intake::Taken);
+    let large = payload(first, 2, &[("a", START_MS); 7], 1);
+    let small = payload(second, 1, &[("a", START_MS)], 1);
+    assert_eq!(world.send(session, &large), Intake::NoRoom);
+    assert_eq!(world.send(other, &small), Intake::NoRoom, "one more view would fit, but a batch waits");
+    world.settle();
+    assert_eq!(world.acked(session, &large).counted, 7);
+    assert_eq!(world.acked(other, &small).counted, 1);
+}
+
 #[test]
 fn a_full_arena_refuses_long_ids_and_takes_short_ones() {
     let mut world = World::new(Setup { shards: 1, id_arena_bytes_per_shard: 100, ..Setup::default() });

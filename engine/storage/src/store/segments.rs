@@ -3,6 +3,8 @@
 //! Not writing into them. Invariants: a segment is zeroed or recycled whole, and durable by name, before a log gets it;
 //! one is given up only when a durable cut file covers it and the state file knows that cut file.
 
+use std::io;
+
 use super::{Store, list, log_directories};
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
@@ -35,6 +37,7 @@ impl<D: Disk> Store<D> {
         let generation = self.state.generation;
         let path = segment_path(log, generation, number);
         let dir = log_directory(log);
+        self.check_reserve(&path)?;
         let ready = match self.take_spare(&dir)? {
             Some(spare) => spare,
             None => self.make_zeroed(&dir, &path)?,
@@ -138,6 +141,18 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Whether the reserve for cut files is whole. Asked for recycled segments too: they take no room, but cut files that
+    /// go on growing do, and a full disk must be met here and not by a cut.
+    fn check_reserve(&self, for_path: &str) -> Result<(), StorageError> {
+        let reserve_bytes = self.options.cut_reserve_bytes;
+        let free_bytes = self.disk.free_bytes().map_err(|error| StorageError::io("measure space of", ".", error))?;
+        if free_bytes < reserve_bytes {
+            let file = for_path.to_owned();
+            return Err(StorageError::NoSpace { file, needed_bytes: 0, reserve_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
     /// A durable file of zeros under a temporary name.
     fn make_zeroed(&self, dir: &str, for_path: &str) -> Result<String, StorageError> {
         let needed_bytes = self.directory.segment_bytes;
@@ -151,8 +166,12 @@ impl<D: Disk> Store<D> {
         let temporary = format!("{dir}/spare.tmp");
         let made = self.write_zeros(&temporary);
         if made.as_ref().is_err_and(StorageError::is_no_space) {
-            self.disk.remove(&temporary).map_err(|error| StorageError::io("remove", &temporary, error))?;
-            return Err(no_space(free_bytes));
+            match self.disk.remove(&temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StorageError::io("remove", &temporary, error));
+                }
+                _ => return Err(no_space(free_bytes)),
+            }
         }
         made.map(|()| temporary)
     }
