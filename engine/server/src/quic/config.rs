@@ -75,8 +75,9 @@ impl QuicLimits {
         Self { connections_max: connections.clamp(4, 4096) as usize, ..limits }
     }
 
-    /// The most that one connection can make the engine hold: its receive window, one batch that waits for room, its send
-    /// window, and what waits to be sent (streams share the allowance in practice; the bound counts the largest writer).
+    /// The most that one connection can make the engine hold: its receive window, one batch that waits for room, its
+    /// send window, and what waits to be sent (streams share the allowance in practice; the bound counts the largest
+    /// writer).
     #[must_use]
     pub fn connection_bytes_max(&self) -> u64 {
         let held_bytes = highwater_proto::BATCH_BYTES_MAX as u64;

@@ -141,8 +141,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Whether the reserve for cut files is whole. Asked for recycled segments too: they take no room, but cut files that
-    /// go on growing do, and a full disk must be met here and not by a cut.
+    /// Whether the reserve for cut files is whole. Asked for recycled segments too: they take no room, but cut files
+    /// that go on growing do, and a full disk must be met here and not by a cut.
     fn check_reserve(&self, for_path: &str) -> Result<(), StorageError> {
         let reserve_bytes = self.options.cut_reserve_bytes;
         let free_bytes = self.disk.free_bytes().map_err(|error| StorageError::io("measure space of", ".", error))?;
