@@ -51,7 +51,7 @@ pub struct ServeArguments {
     /// How far in the future a view's time may lie.
     #[arg(long, env = "HIGHWATER_SKEW_MAX", default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub skew_max: Duration,
-    /// Log kept behind the last cut, for reading views back; older segments are recycled.
+    /// Log kept behind the last cut; older segments are recycled.
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "BYTES")]
     pub log_retention: ByteSize,
     /// Further name or address for the certificate that the engine makes itself; may be repeated.
