@@ -6,8 +6,10 @@
 //! | `head` | receiver   | sender   | `Release` after the slots are read, pairs with the sender's `Acquire` before it writes them again |
 //! | slots  | sender in `[tail, head + capacity)`, receiver reads `[head, tail)` | | ordered by the two pairs above |
 //!
-//! Each side keeps a copy of the other's counter and loads it again only when the copy says too little. A side loads
-//! its own counter `Relaxed`: nobody else writes it. Counters wrap around `usize` and are compared by difference.
+//! Each side keeps a copy of the other's counter and loads it again only when the copy says too little. It keeps its own
+//! counter beside the shared one and never loads that: nobody else writes it. Counters wrap around `usize` and are
+//! compared by difference.
+//! No `SeqCst`: neither side draws a conclusion from the order of the two counters; a stale one only says too little.
 //! Invariant: `tail - head <= capacity`.
 
 use super::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
@@ -23,7 +25,7 @@ struct Ring<T> {
 
 // SAFETY: a slot is written by the one sender while it lies outside [head, tail) and read by the one receiver while it
 // lies inside; the Release and Acquire pairs of the table above order the hand-over. `lane` makes one of each side and
-// neither can be cloned. The loom model `values_arrive_in_order` covers it.
+// neither can be cloned. The loom models in model/rings.rs cover it.
 unsafe impl<T: Copy + Send> Sync for Ring<T> {}
 
 /// The values did not fit; none of them was pushed.
@@ -52,15 +54,21 @@ pub struct Receiver<T> {
 /// # Panics
 /// When `capacity` is not a power of two.
 pub fn lane<T: Copy + Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    lane_from(capacity, 0)
+}
+
+/// A lane whose counters begin at `first`, so that the models can begin just before they wrap around `usize`.
+pub(super) fn lane_from<T: Copy + Send>(capacity: usize, first: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity.is_power_of_two(), "a lane's capacity is a power of two, not {capacity}");
     let slots = (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
     let ring = Arc::new(Ring {
         slots,
         mask: capacity - 1,
-        head: CachePadded::new(AtomicUsize::new(0)),
-        tail: CachePadded::new(AtomicUsize::new(0)),
+        head: CachePadded::new(AtomicUsize::new(first)),
+        tail: CachePadded::new(AtomicUsize::new(first)),
     });
-    (Sender { ring: Arc::clone(&ring), tail: 0, head_seen: 0 }, Receiver { ring, head: 0, tail_seen: 0 })
+    let sender = Sender { ring: Arc::clone(&ring), tail: first, head_seen: first };
+    (sender, Receiver { ring, head: first, tail_seen: first })
 }
 
 impl<T: Copy + Send> Sender<T> {
@@ -90,7 +98,7 @@ impl<T: Copy + Send> Sender<T> {
         for (offset, value) in values.iter().enumerate() {
             let index = self.tail.wrapping_add(offset) & self.ring.mask;
             self.ring.slots[index].with_mut(|slot| {
-                // SAFETY: the slot lies in [tail, head_seen + capacity), which the receiver has released; model.rs.
+                // SAFETY: the slot lies in [tail, head_seen + capacity), which the receiver has released; model/rings.rs.
                 unsafe { (*slot).write(*value) };
             });
         }
@@ -121,9 +129,9 @@ impl<T: Copy + Send> Receiver<T> {
         values.extend((0..count).map(|offset| {
             let index = head.wrapping_add(offset) & ring.mask;
             ring.slots[index].with(|slot| {
-                // SAFETY: the sender does not write a slot in [head, tail_seen) before `head` is released; model.rs.
+                // SAFETY: the sender does not write a slot in [head, tail_seen) before `head` is released; model/rings.rs.
                 let value = unsafe { *slot };
-                // SAFETY: the sender has written every slot in [head, tail_seen) and released it; model.rs.
+                // SAFETY: the sender has written every slot in [head, tail_seen) and released it; model/rings.rs.
                 unsafe { value.assume_init() }
             })
         }));

@@ -1,7 +1,9 @@
-//! The standard primitives behind the names that the ring uses; the loom model supplies its own under the same names.
+//! The standard primitives behind the names that this crate uses; the loom models supply their own under the same names.
+//!
+//! It adds nothing to them. Invariant: nothing here is used in a way that loom's primitive does not allow.
 
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// `std::cell::UnsafeCell` with the closure interface of loom's.
 #[derive(Debug)]
