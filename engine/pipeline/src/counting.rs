@@ -2,53 +2,16 @@
 //!
 //! After marker e has been read from a lane, nothing more of that lane is applied until the shards have frozen e; the
 //! freeze begins when every lane has reached the same marker. Each turn does a bounded piece of work, so that the
-//! socket is polled between two turns whatever an edge or a scan costs.
+//! socket is polled between two turns whatever an edge or a scan costs. What else cores say to each other is taken out
+//! of the lanes here, and left to the pipeline to act on.
 
-use crate::limits::{LEAVING_SLICES_MAX, TURN_CELLS, TURN_ENTRIES};
+use crate::lane_in::LaneIn;
+use crate::limits::{LEAVING_SLICES_MAX, TURN_ENTRIES, turn_cells};
+use crate::mesh::LaneEnd;
 use crate::messages::LeavingSlice;
-use highwater_lanes::Receiver;
-use highwater_ranking::{
-    Cell, CoreCut, CoreRanking, CoreTop, INLINE_ID_BYTES_MAX, MARKER_CELLS, Marker, MarkerStep, RunRequest, row_cells,
-    tag,
-};
+use crate::notes::{Amount, Answer, Note, Question};
+use highwater_ranking::{CoreCut, CoreRanking, CoreTop, Marker, MarkerStep, RunRequest};
 use std::collections::VecDeque;
-
-/// Totals of views that were accepted, or that were applied; the difference is what is in flight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Admitted {
-    /// Views.
-    pub(crate) views: u64,
-    /// Bytes of their ids that are too long to lie inline.
-    pub(crate) long_id_bytes: u64,
-}
-
-impl Admitted {
-    /// The sum of both.
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self { views: self.views + other.views, long_id_bytes: self.long_id_bytes + other.long_id_bytes }
-    }
-
-    /// What is left of this when `part` of it is done.
-    pub(crate) fn minus(self, part: Self) -> Self {
-        Self { views: self.views - part.views, long_id_bytes: self.long_id_bytes - part.long_id_bytes }
-    }
-
-    /// Adds one view with an id of this length.
-    pub(crate) fn add(&mut self, id_len: usize) {
-        self.views += 1;
-        self.long_id_bytes += if id_len > INLINE_ID_BYTES_MAX { id_len as u64 } else { 0 };
-    }
-}
-
-/// One lane into this core.
-struct LaneIn {
-    receiver: Receiver<Cell>,
-    /// Cells taken from the lane; those before `next` are applied.
-    cells: Vec<Cell>,
-    next: usize,
-    /// The marker that this lane has reached.
-    marker: Option<Marker>,
-}
 
 /// What a turn brought to an end.
 pub(crate) enum Counted {
@@ -64,6 +27,17 @@ pub(crate) enum Counted {
     Top(CoreTop),
 }
 
+/// What came out of a lane and is not for the shards.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A lane has reached a marker.
+    Marker(Marker),
+    /// A question, and a bit for each of its ids: set where it is known.
+    Question(Question, Vec<[u64; 2]>),
+    Answer(Answer),
+    Note(Note),
+}
+
 enum State {
     /// Rows are applied.
     Rows,
@@ -76,20 +50,24 @@ enum State {
 /// The shards of one core behind the lanes that lead to them.
 pub(crate) struct Counting {
     pub(crate) ranking: CoreRanking,
-    lanes: Vec<LaneIn>,
+    /// By sending core.
+    pub(crate) lanes: Vec<LaneIn>,
     leaving: VecDeque<LeavingSlice>,
+    /// By sending core, oldest first.
+    heard: VecDeque<(usize, Heard)>,
     state: State,
-    /// What was applied since the start.
-    pub(crate) applied: Admitted,
 }
 
 impl Counting {
-    pub(crate) fn new(ranking: CoreRanking, receivers: Vec<Receiver<Cell>>) -> Self {
-        let lanes = receivers
-            .into_iter()
-            .map(|receiver| LaneIn { receiver, cells: Vec::with_capacity(TURN_CELLS), next: 0, marker: None })
-            .collect();
-        Self { ranking, lanes, leaving: VecDeque::new(), state: State::Rows, applied: Admitted::default() }
+    pub(crate) fn new(ranking: CoreRanking, ends: Vec<LaneEnd>) -> Self {
+        let turn_cells = turn_cells(ends.len());
+        let lanes = ends.into_iter().map(|end| LaneIn::new(end, turn_cells)).collect();
+        let mut counting =
+            Self { ranking, lanes, leaving: VecDeque::new(), heard: VecDeque::new(), state: State::Rows };
+        for lane in 0..counting.lanes.len() {
+            counting.top_up(lane);
+        }
+        counting
     }
 
     pub(crate) fn handle_leaving(&mut self, slice: LeavingSlice) {
@@ -110,7 +88,12 @@ impl Counting {
 
     /// Cells that wait in the lanes.
     pub(crate) fn cells_waiting(&mut self) -> usize {
-        self.lanes.iter_mut().map(|lane| lane.receiver.waiting() + lane.cells.len() - lane.next).sum()
+        self.lanes.iter_mut().map(LaneIn::cells_waiting).sum()
+    }
+
+    /// The next thing that a core has said, and the core.
+    pub(crate) fn poll_heard(&mut self) -> Option<(usize, Heard)> {
+        self.heard.pop_front()
     }
 
     /// Does one slice of work.
@@ -122,15 +105,52 @@ impl Counting {
         }
     }
 
+    /// What the fullest shard has free.
+    pub(crate) fn free(&self) -> Amount {
+        let shards = self.ranking.owned().iter();
+        // A core without shards is sent nothing, and may grant what it likes.
+        Amount {
+            rows: shards.clone().map(|shard| u64::from(self.ranking.slots_free(*shard))).min().unwrap_or(u64::MAX),
+            long_id_bytes: shards.map(|shard| self.ranking.id_arena_free(*shard) as u64).min().unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What is free and not granted to any lane.
+    pub(crate) fn room(&self) -> Amount {
+        let free = self.free();
+        let granted = self.lanes.iter().map(LaneIn::outstanding).fold(Amount::default(), |sum, one| Amount {
+            rows: sum.rows + one.rows,
+            long_id_bytes: sum.long_id_bytes + one.long_id_bytes,
+        });
+        debug_assert!(granted.rows <= free.rows && granted.long_id_bytes <= free.long_id_bytes, "{granted:?} {free:?}");
+        Amount {
+            rows: free.rows.saturating_sub(granted.rows),
+            long_id_bytes: free.long_id_bytes.saturating_sub(granted.long_id_bytes),
+        }
+    }
+
+    /// Grants a lane its even share of what is free, as far as there is room for it.
+    pub(crate) fn top_up(&mut self, lane: usize) {
+        let (free, room, lanes) = (self.free(), self.room(), self.lanes.len() as u64);
+        self.lanes[lane].top_up(Amount { rows: free.rows / lanes, long_id_bytes: free.long_id_bytes / lanes }, room);
+    }
+
+    /// Grants every lane that was read from since the last call.
+    pub(crate) fn top_up_all(&mut self) {
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].take_was_read() {
+                self.top_up(lane);
+            }
+        }
+    }
+
     fn apply_rows(&mut self) -> Counted {
-        if self.lanes.iter().all(|lane| lane.marker.is_some()) {
+        if self.lanes.iter().all(LaneIn::is_at_marker) {
             return self.begin_marker();
         }
         let mut worked = false;
-        for lane in &mut self.lanes {
-            let before = self.applied.views;
-            lane.advance(&mut self.ranking, &mut self.applied);
-            worked |= self.applied.views > before || lane.marker.is_some();
+        for (from, lane) in self.lanes.iter_mut().enumerate() {
+            worked |= lane.advance(&mut self.ranking, |heard| self.heard.push_back((from, heard)));
         }
         if !worked {
             worked = self.ranking.scan_step(TURN_ENTRIES);
@@ -139,10 +159,14 @@ impl Counting {
     }
 
     fn begin_marker(&mut self) -> Counted {
-        let mut markers = self.lanes.iter_mut().filter_map(|lane| lane.marker.take());
+        let mut markers = self.lanes.iter_mut().filter_map(LaneIn::take_marker);
         let Some(first) = markers.next() else { return Counted::Idle };
         for other in markers {
-            assert_eq!((other.epoch, other.time_ms), (first.epoch, first.time_ms), "lanes reached different markers");
+            assert_eq!(
+                (other.epoch, other.time_ms, other.cut),
+                (first.epoch, first.time_ms, first.cut),
+                "lanes reached different markers"
+            );
         }
         self.ranking.begin_marker(&first);
         self.state = State::Marker;
@@ -179,52 +203,17 @@ impl Counting {
     }
 }
 
-impl LaneIn {
-    /// Applies up to a turn's worth of rows, stopping at a marker.
-    fn advance(&mut self, ranking: &mut CoreRanking, applied: &mut Admitted) {
-        if self.marker.is_some() {
-            return;
-        }
-        if self.cells.len() - self.next < TURN_CELLS / 2 {
-            self.cells.drain(..self.next);
-            self.next = 0;
-            let room = TURN_CELLS - self.cells.len();
-            self.receiver.pop_into(&mut self.cells, room);
-        }
-        let end = self.rows_end(applied);
-        ranking.apply(&self.cells[self.next..end]);
-        self.next = end;
-        let rest = &self.cells[self.next..];
-        if rest.len() >= MARKER_CELLS && rest[0].tag() == tag::MARKER {
-            self.marker = Some(Marker::decode(rest));
-            self.next += MARKER_CELLS;
-        }
-    }
-
-    /// Where the whole rows end that wait before the next marker; adds them to `applied`.
-    fn rows_end(&self, applied: &mut Admitted) -> usize {
-        let mut end = self.next;
-        while let Some(cell) = self.cells.get(end)
-            && cell.tag() == tag::ROW
-            && end + row_cells(cell) <= self.cells.len()
-        {
-            end += row_cells(cell);
-            applied.add(cell.id_len());
-        }
-        end
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_lanes::{Sender, lane};
+    use crate::mesh::{CoreLanes, LaneOut, lane_mesh};
     use highwater_proto::Epoch;
     use highwater_ranking::{FinalityClass, IdHash, Minute, RankingConfig, SlotCount, WindowLengths, push_row};
 
     const MINUTE_MS: u64 = 60_000;
 
-    fn counting(lanes: usize) -> (Counting, Vec<Sender<Cell>>) {
+    /// Counting on core 0 of `cores`, and the lanes of every core to it.
+    fn counting(cores: usize) -> (Counting, Vec<LaneOut>) {
         let config = RankingConfig {
             shards_total: 1,
             owned: vec![0],
@@ -237,20 +226,22 @@ mod tests {
         };
         let mut ranking = CoreRanking::new(config, Minute(100)).unwrap();
         ranking.finish_restore();
-        let (senders, receivers) = (0..lanes).map(|_| lane(1 << 14)).unzip();
-        (Counting::new(ranking, receivers), senders)
+        let mut mesh = lane_mesh(cores);
+        let ends = std::mem::take(&mut mesh[0].ends);
+        let first = |mut core: CoreLanes| core.out.swap_remove(0);
+        (Counting::new(ranking, ends), mesh.into_iter().map(first).collect())
     }
 
-    fn push(sender: &mut Sender<Cell>, id: &str) {
+    fn push(lane: &mut LaneOut, id: &str) {
         let mut cells = Vec::new();
         push_row(&mut cells, IdHash::new(3).hash(id), Minute(100), FinalityClass::IN_HOUR, id);
-        sender.push(&cells).unwrap();
+        lane.push(&cells);
     }
 
-    fn mark(sender: &mut Sender<Cell>, epoch: u64, time_ms: u64, cut: bool) {
+    fn mark(lane: &mut LaneOut, epoch: u64, time_ms: u64, cut: bool) {
         let epoch = Epoch(epoch);
         let marker = Marker { epoch, time_ms, cut, log_generation: 1, log_position: 0, oldest_arrival_ms: 0 };
-        sender.push(&marker.encode()).unwrap();
+        lane.push(&marker.encode());
     }
 
     /// Turns until something other than work comes out.
@@ -274,11 +265,11 @@ mod tests {
         for _ in 0..10 {
             assert!(!matches!(counting.turn(), Counted::Top(_)));
         }
-        assert_eq!(counting.applied.views, 2);
+        assert_eq!(counting.ranking.lookup("a").unwrap()[0].1, 2);
         mark(&mut lanes[1], 1, 100 * MINUTE_MS, false);
         assert_eq!(top(&mut counting), [("a".to_owned(), 2)]);
         assert!(matches!(run(&mut counting), Counted::Idle));
-        assert_eq!((counting.applied.views, counting.cells_waiting()), (3, 0));
+        assert_eq!((counting.ranking.videos(), counting.cells_waiting()), (2, 0));
     }
 
     #[test]
@@ -291,7 +282,9 @@ mod tests {
         }
         mark(&mut lanes[0], 1, 100 * MINUTE_MS, false);
         assert_eq!(top(&mut counting)[0], ("a".to_owned(), 1000));
-        assert_eq!(counting.applied, Admitted { views: 2000, long_id_bytes: 200_000 });
+        counting.top_up_all();
+        let granted = Amount { rows: 10_000 - 1001, long_id_bytes: (1 << 20) - 200_000 };
+        assert_eq!(counting.lanes[0].outstanding(), granted, "as much as is free");
         assert_eq!(counting.ranking.videos(), 1001);
     }
 
@@ -310,7 +303,7 @@ mod tests {
         assert!(matches!(run(&mut counting), Counted::Idle), "more may come");
         counting.handle_leaving_done();
         assert_eq!(top(&mut counting), [("a".to_owned(), 1)]);
-        assert_eq!(counting.ranking.lookup("a").unwrap().iter().map(|one| one.view_count).min(), Some(0));
+        assert_eq!(counting.ranking.lookup("a").unwrap().iter().map(|one| one.1).min(), Some(0));
     }
 
     #[test]

@@ -1,23 +1,22 @@
-//! From a client's frame to an appended record: hello, fence, sequence, room, checks, verdicts.
+//! What a client's frame means: hello, fence, sequence, retry, look-up. What is next in its turn goes to
+//! [`admission`](crate::admission).
 //!
-//! A batch that cannot be taken for want of room in the log or in a lane is not refused: the answer is
-//! [`Intake::NoRoom`], the shell stops reading that stream, and QUIC pushes back. Everything that is decided about a
-//! view is decided here, before the append, and stands in the record.
+//! A batch that cannot be taken for want of room is not refused: the answer is [`Intake::NoRoom`], the shell stops
+//! reading that stream, and QUIC pushes back.
 
-use crate::counting::Admitted;
-use crate::limits::{RETRY_AFTER_MS, batch_cells_max};
+use crate::limits::RETRY_AFTER_MS;
 use crate::messages::Output;
+use crate::ownership::home_core;
 use crate::pipeline::Pipeline;
 use crate::session::{Judgement, Remembered, SessionId};
 use crate::settle::Appended;
-use crate::verdicts::{ArrivalRule, ClosedShards, judge_views};
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 use highwater_proto::{
-    Ack, Batch, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
-    ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
+    Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Epoch, Hello, HelloMode, PROTOCOL_VERSION,
+    PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, Window, batch_checksum, batch_header,
 };
-use highwater_storage::{AppendRoom, RecordKind, RecordMeta};
+use highwater_storage::AppendRoom;
 
 /// Whether a frame was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +35,7 @@ impl Pipeline {
             let text = format!("protocol version {} is not spoken here; use {PROTOCOL_VERSION}", hello.version);
             return self.close(session, CloseReason::VersionUnsupported, text);
         }
-        let home = (hello.producer.0 % self.config.ports.len() as u128) as u16;
+        let home = home_core(hello.producer, self.cores());
         if home != self.config.core {
             return self.redirect(session, home);
         }
@@ -96,18 +95,29 @@ impl Pipeline {
 
     /// The session's stream or connection is gone.
     pub fn handle_disconnect(&mut self, session: SessionId) {
-        self.producers.end_session(session, self.clock.now_ms());
+        self.end_session(session);
     }
 
-    /// One video's counts as of now.
-    pub fn lookup(&self, video_id: &str) -> VideoCounts {
-        let (epoch, as_of_ms) = self.markers.published();
-        VideoCounts {
-            video_id: video_id.into(),
-            epoch,
-            as_of_ms,
-            counts: self.counting.ranking.lookup(video_id).unwrap_or_default(),
+    /// One video's counts as of now, each with its rank in the snapshot published last.
+    ///
+    /// # Errors
+    /// Where to ask, if another core counts the video.
+    pub fn handle_lookup(&mut self, video_id: &str) -> Result<VideoCounts, Redirect> {
+        let owner = self.targets.core_of(video_id) as u16;
+        if owner != self.config.core {
+            self.stats.redirects += 1;
+            return Err(self.redirect_to(owner));
         }
+        let (epoch, as_of_ms) = self.published.as_ref().map_or((Epoch(0), 0), |one| (one.epoch, one.as_of_ms));
+        let rank = |period| {
+            let rows = &self.published.as_ref()?.board(period, Window::Sliding)?.rows;
+            let index = rows.iter().position(|row| &*row.video_id == video_id)?;
+            u32::try_from(index + 1).ok()
+        };
+        let counts = self.counting.ranking.lookup(video_id).unwrap_or_default();
+        let count =
+            |(period, view_count)| PeriodCount { period, window: Window::Sliding, view_count, rank: rank(period) };
+        Ok(VideoCounts { video_id: video_id.into(), epoch, as_of_ms, counts: counts.into_iter().map(count).collect() })
     }
 
     /// The shell has closed a session for something that it found wrong with it.
@@ -117,15 +127,26 @@ impl Pipeline {
 
     pub(crate) fn close(&mut self, session: SessionId, reason: CloseReason, text: String) -> Intake {
         self.stats.close_session(reason);
-        self.producers.end_session(session, self.clock.now_ms());
+        self.end_session(session);
         self.outputs.push_back(Output::Close { session, reason, text });
         Intake::Taken
     }
 
+    /// Forgets a session; nothing may wait for a batch that nobody sends any more.
+    fn end_session(&mut self, session: SessionId) {
+        if let Some(producer) = self.producers.of_session(session) {
+            self.asker.forget(producer);
+        }
+        self.producers.end_session(session, self.clock.now_ms());
+    }
+
+    fn redirect_to(&self, core: u16) -> Redirect {
+        Redirect { home_core: core, ports: self.config.ports.clone(), host: self.config.host.clone() }
+    }
+
     fn redirect(&mut self, session: SessionId, home_core: u16) -> Intake {
-        let redirect = Redirect { home_core, ports: self.config.ports.clone(), host: self.config.host.clone() };
         let mut frame = Vec::new();
-        redirect.encode(&mut frame);
+        self.redirect_to(home_core).encode(&mut frame);
         self.stats.redirects += 1;
         self.outputs.push_back(Output::Send { session, frame: frame.into() });
         self.outputs.push_back(Output::Finish { session });
@@ -153,12 +174,13 @@ impl Pipeline {
         self.wait_for_welcome(session, producer);
         let arrival_ms = self.clock.now_ms();
         let end = self.log.append_producer_new(producer, arrival_ms);
-        self.appended.push_back(Appended { end, arrival_ms, cells: 0 });
+        self.appended.push_back(Appended { end, arrival_ms, cells: Box::default() });
         self.appended_ms = self.clock.monotonic_ms();
         Intake::Taken
     }
 
     fn wait_for_welcome(&mut self, session: SessionId, producer: ProducerId) {
+        self.asker.forget(producer);
         for old in self.producers.wait_for_welcome(producer, session, self.clock.now_ms()) {
             let text = "another connection of the same producer took over".to_owned();
             self.stats.close_session(CloseReason::Fenced);
@@ -189,139 +211,14 @@ impl Pipeline {
         self.outputs.push_back(Output::Send { session, frame: frame.into() });
     }
 
-    /// Why no batch can be accepted now, if none can.
-    fn batch_refusal(&self) -> Option<BatchRefusal> {
-        if self.is_stopping() {
-            Some(BatchRefusal::Stopping)
-        } else if !self.clock.healthy() {
-            Some(BatchRefusal::ClockStopped)
-        } else {
-            None
-        }
-    }
-
-    /// Appends the producer's next batch, or says why not.
-    fn admit(
-        &mut self,
-        session: SessionId,
-        producer: ProducerId,
-        header: &BatchHeader,
-        payload: &[Bytes],
-        payload_bytes: usize,
-    ) -> Intake {
-        if let Some(reason) = self.batch_refusal() {
-            self.refuse(session, header, reason);
-            return Intake::Taken;
-        }
-        let cells = batch_cells_max(header.view_count as usize, payload_bytes);
-        let in_flight_full = self.producers.get_mut(producer).is_some_and(|one| one.is_full());
-        if self.must_wait(u64::from(header.view_count), payload_bytes as u64, cells) {
-            self.stats.intake_waits += 1;
-            return Intake::NoRoom;
-        }
-        match self.log.room(payload_bytes) {
-            AppendRoom::Ready if !in_flight_full => {}
-            AppendRoom::NoSegment if self.disk_full.is_some() => {
-                self.refuse(session, header, BatchRefusal::DiskFull);
-                return Intake::Taken;
-            }
-            _ => {
-                self.stats.intake_waits += 1;
-                return Intake::NoRoom;
-            }
-        }
-        match self.append(producer, payload, payload_bytes, cells) {
-            Ok(()) => {}
-            Err(error) => {
-                self.log.cancel();
-                let reason = error.close_reason();
-                return self.close(session, reason, error.to_string());
-            }
-        }
-        Intake::Taken
-    }
-
-    /// Copies the batch into the log's buffer, checks it there, judges its views and commits the record.
-    fn append(
-        &mut self,
-        producer: ProducerId,
-        payload: &[Bytes],
-        payload_bytes: usize,
-        cells: usize,
-    ) -> Result<(), DecodeError> {
-        let mut region = self.log.begin(payload_bytes);
-        for chunk in payload {
-            region.put_slice(chunk);
-        }
-        let mut ranges = std::mem::take(&mut self.ranges);
-        let bytes = self.log.pending();
-        Batch::verify(bytes, PROTOCOL_VERSION, producer)?;
-        let batch = Batch::decode(bytes)?;
-        let arrival_ms = self.clock.now_ms();
-        let rule = ArrivalRule { arrival_ms, skew_max_ms: self.config.skew_max_ms };
-        let mut all = Admitted::default();
-        batch.video_ids().for_each(|video_id| all.add(video_id.len()));
-        let closed = self.closed_shards(all);
-        let counted = judge_views(&batch, rule, closed.as_ref(), all, &mut ranges);
-        let (sequence, crc, view_count) = (batch.sequence(), batch.crc(), batch.view_count());
-        let meta = RecordMeta { kind: RecordKind::Batch, producer, sequence, arrival_ms, batch_crc: crc, view_count };
-        let end = self.log.commit(&meta, &ranges);
-        if let Some(entry) = self.producers.get_mut(producer) {
-            entry.remember(Remembered::new(sequence, crc, counted.views as u32, &ranges));
-            entry.last_seen_ms = arrival_ms;
-        }
-        self.ranges = ranges;
-        self.admitted = self.admitted.plus(counted);
-        for lane in &mut self.lanes {
-            lane.reserved += cells;
-        }
-        self.appended.push_back(Appended { end, arrival_ms, cells });
-        self.appended_ms = self.clock.monotonic_ms();
-        self.stats.log_bytes += payload_bytes as u64;
-        Ok(())
-    }
-
-    /// Whether a batch must wait for what is in flight to be counted. While one waits so, none passes it: small batches
-    /// could otherwise keep a large one out for ever.
-    fn must_wait(&mut self, views: u64, long_id_bytes: u64, cells: usize) -> bool {
-        let idle = self.admitted == self.counting.applied && self.appended.is_empty();
-        self.draining &= !idle;
-        self.draining |= self.lane_room() < cells || self.tables_wait(views, long_id_bytes);
-        self.draining
-    }
-
-    /// Whether a batch must wait because the tables have room for it only once what is in flight is counted: every view
-    /// in flight may be a new id, and mostly is not.
-    fn tables_wait(&self, views: u64, long_id_bytes: u64) -> bool {
-        let ranking = &self.counting.ranking;
-        let in_flight = self.admitted.minus(self.counting.applied);
-        let shards = 0..self.config.shards_total;
-        let short_of_slots = |shard| u64::from(ranking.slots_free(shard)) < in_flight.views + views;
-        let short_of_arena = |shard| (ranking.id_arena_free(shard) as u64) < in_flight.long_id_bytes + long_id_bytes;
-        (in_flight.views > 0 && shards.clone().any(short_of_slots))
-            || (in_flight.long_id_bytes > 0 && shards.clone().any(short_of_arena))
-    }
-
-    /// The shards that must not take new ids, if there are any.
-    fn closed_shards(&self, batch: Admitted) -> Option<ClosedShards<'_>> {
-        let ranking = &self.counting.ranking;
-        let in_flight = self.admitted.plus(batch).minus(self.counting.applied);
-        let views = u32::try_from(in_flight.views).unwrap_or(u32::MAX);
-        let long_id_bytes = in_flight.long_id_bytes as usize;
-        let shards_total = self.config.shards_total;
-        let is_closed = |shard| !ranking.room_for(shard, views, long_id_bytes);
-        if !(0..shards_total).any(is_closed) {
-            return None;
-        }
-        let closed = (0..shards_total).map(is_closed).collect();
-        Some(ClosedShards { ranking, hash: self.config.hash, shards_total, closed })
-    }
-
-    fn refuse(&mut self, session: SessionId, header: &BatchHeader, reason: BatchRefusal) {
+    pub(crate) fn refuse(&mut self, session: SessionId, header: &BatchHeader, reason: BatchRefusal) {
         if let Some(entry) = self.producers.of_session(session).and_then(|id| self.producers.get_mut(id))
             && reason != BatchRefusal::AfterRefusal
         {
             entry.refused_from = Some(header.sequence);
+        }
+        if let Some(producer) = self.producers.of_session(session) {
+            self.asker.forget(producer);
         }
         self.stats.refuse_batch(reason, header.view_count);
         let refused = BatchRefused { sequence: header.sequence, reason, retry_after_ms: RETRY_AFTER_MS };
@@ -353,7 +250,7 @@ impl Pipeline {
     pub(crate) fn acknowledge_retry(&mut self, session: SessionId, original: &Remembered) {
         let ack = Ack {
             sequence: original.sequence,
-            visible_epoch: self.markers.next_epoch(),
+            visible_epoch: self.marked.next(),
             counted: 0,
             duplicate: original.counted,
             refused: original.refused.clone(),

@@ -13,8 +13,6 @@ use highwater_ranking::Minute;
 pub(crate) struct Markers {
     issued: Epoch,
     published: Epoch,
-    /// Engine time of the published epoch.
-    published_ms: u64,
     lease_end: Epoch,
     lease_asked: bool,
     time_ms: u64,
@@ -30,7 +28,6 @@ impl Markers {
         Self {
             issued,
             published: issued,
-            published_ms: time_ms,
             lease_end,
             lease_asked: false,
             time_ms,
@@ -38,16 +35,6 @@ impl Markers {
             minute_asked: minute,
             due_ms: time_ms,
         }
-    }
-
-    /// The epoch in which a batch pushed now becomes visible.
-    pub(crate) fn next_epoch(&self) -> Epoch {
-        Epoch(self.issued.0 + 1)
-    }
-
-    /// The epoch whose snapshot was published last, and its engine time.
-    pub(crate) fn published(&self) -> (Epoch, u64) {
-        (self.published, self.published_ms)
     }
 
     /// When the next marker is due, in engine time.
@@ -62,9 +49,7 @@ impl Markers {
 
     pub(crate) fn handle_published(&mut self, epoch: Epoch) {
         assert_eq!(epoch, self.issued, "the epoch that was issued last is published next");
-        // Only one epoch is under way: the published one is the one issued last.
         self.published = epoch;
-        self.published_ms = self.time_ms;
     }
 
     pub(crate) fn handle_leased(&mut self, end: Epoch) {
@@ -102,7 +87,7 @@ impl Markers {
             return None;
         }
         self.time_ms = self.time_ms.max(now_ms);
-        self.issued = self.next_epoch();
+        self.issued = self.issued.next();
         self.due_ms = (now_ms / MARKER_INTERVAL_MS + 1) * MARKER_INTERVAL_MS;
         Some((self.issued, self.time_ms))
     }

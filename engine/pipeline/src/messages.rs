@@ -58,9 +58,9 @@ pub enum StoreRequest {
     },
     /// Make the engine minute durable before its first marker.
     RecordMinute(Minute),
-    /// Write a cut file.
+    /// Write a cut file, when every core has sent its part.
     WriteCut(Box<CutErrand>),
-    /// Read the runs of the minutes that leave the windows.
+    /// Read the runs of the minutes that leave the windows. Every core asks for the same, behind its part of a cut.
     LeavingRuns(Vec<RunRequest>),
 }
 
@@ -84,8 +84,10 @@ pub enum StoreAnswer {
     EpochsLeased(Epoch),
     /// The minute is durable.
     MinuteRecorded(Minute),
-    /// The cut file is durable.
+    /// The cut file with the parts of all cores is durable.
     CutWritten,
+    /// There was nothing on any core that an earlier cut file does not hold; none was written.
+    CutEmpty,
     /// A slice of the runs asked for.
     Leaving(LeavingSlice),
     /// That were all runs asked for.

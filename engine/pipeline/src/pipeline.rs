@@ -1,34 +1,39 @@
 //! One core's pipeline: its state, its turn, and when it wants the next one.
 //!
 //! The shell calls `handle_*` with what happened, `turn` to let bounded work be done, and `poll_*` until each is empty.
-//! Nothing here reads a clock, a socket or a file. The way of a batch is in [`intake`](crate::intake) (verdicts, log)
-//! and [`settle`](crate::settle) (lanes, answers); of a row in [`counting`](crate::counting); of a marker here.
+//! Nothing here reads a clock, a socket or a file. The way of a batch is in [`intake`](crate::intake) and
+//! [`admission`](crate::admission) (verdicts, log), then [`settle`](crate::settle) (lanes, answers); of a row in
+//! [`counting`](crate::counting); of a marker in [`marking`](crate::marking).
 
+use crate::asking::{Answerer, Asker};
 use crate::clock::{Clock, Reading};
-use crate::counting::{Admitted, Counted, Counting};
-use crate::limits::{
-    CUTS_UNWRITTEN_MAX, IDLE_PREFIX_MS, LANE_CELLS, MARKER_CELLS_RESERVED, MARKER_INTERVAL_MS, SEGMENT_RETRY_MS,
-    SEGMENTS_SPARE,
-};
+use crate::counting::{Counted, Counting, Heard};
+use crate::limits::{IDLE_PREFIX_MS, SEGMENT_RETRY_MS, SEGMENTS_SPARE};
 use crate::markers::Markers;
-use crate::messages::{CutErrand, Output, StoreAnswer, StoreRequest};
+use crate::mesh::{CoreLanes, LaneOut};
+use crate::messages::{Output, StoreAnswer, StoreRequest};
+use crate::notes::{Message, Note};
+use crate::ownership::Targets;
 use crate::session::ProducerTable;
 use crate::settle::Appended;
 use crate::stats::Stats;
-use highwater_lanes::{Sender, lane};
-use highwater_proto::{Epoch, InstanceId, RefusedRange};
-use highwater_ranking::{Cell, CoreCut, CoreRanking, CoreTop, IdHash, MARKER_CELLS, Marker, Minute};
+use crate::stop::Stop;
+use crate::verdicts::Judged;
+use highwater_lanes::GaugeWriter;
+use highwater_proto::{Epoch, InstanceId, Snapshot};
+use highwater_ranking::{Cell, CoreRanking, CoreTop, IdHash};
 use highwater_storage::{
     AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle,
 };
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What a pipeline is told about its place and its rules.
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
     /// This core's index.
     pub core: u16,
-    /// UDP port of each core.
+    /// UDP port of each core; there are as many cores.
     pub ports: Vec<u16>,
     /// Host that clients are told to reach those ports on; empty for the one they dialled.
     pub host: String,
@@ -44,12 +49,12 @@ pub struct PipelineConfig {
     pub lateness_max_ms: u64,
 }
 
-/// What recovery hands to a pipeline.
+/// What recovery hands to the pipeline of one core.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The shards, with all that was accepted.
+    /// The shards that the core owns, with all that was accepted.
     pub ranking: CoreRanking,
-    /// The producers.
+    /// The producers that have the core as their home.
     pub(crate) producers: ProducerTable,
     /// Where the log begins that this start writes.
     pub position: LogPosition,
@@ -61,92 +66,105 @@ pub struct Recovered {
     pub time_ms: u64,
 }
 
-/// One lane out of this core, and the cells of it that appended batches have reserved.
-pub(crate) struct LaneOut {
-    pub(crate) sender: Sender<Cell>,
-    pub(crate) reserved: usize,
-}
-
-/// How far a clean shutdown has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Running,
-    /// No batch is taken any more; what was appended settles and is counted.
-    Settling,
-    /// The last marker closes a cut.
-    Cutting,
-    /// A last record states the durable prefix.
-    Stating,
-    Stopped,
-}
-
 /// One core's pipeline.
 pub struct Pipeline {
     pub(crate) config: PipelineConfig,
+    pub(crate) targets: Targets,
     pub(crate) clock: Clock,
     pub(crate) producers: ProducerTable,
     pub(crate) log: LogWriter,
     pub(crate) appended: VecDeque<Appended>,
     pub(crate) lanes: Vec<LaneOut>,
     pub(crate) counting: Counting,
-    pub(crate) markers: Markers,
+    /// Issues the markers; on core 0 only.
+    pub(crate) markers: Option<Markers>,
+    /// The last marker that this core has pushed.
+    pub(crate) marked: Epoch,
     pub(crate) outputs: VecDeque<Output>,
-    pub(crate) ranges: Vec<RefusedRange>,
-    pub(crate) cells: Vec<Cell>,
+    /// Buffers that are used again for each batch.
+    pub(crate) judged: Judged,
+    pub(crate) cells: Vec<Vec<Cell>>,
+    pub(crate) asker: Asker,
+    pub(crate) answerer: Answerer,
     pub(crate) stats: Stats,
     /// Up to where the log's rows are in the lanes.
     pub(crate) pushed: LogPosition,
-    pub(crate) admitted: Admitted,
-    errands: VecDeque<StoreRequest>,
+    pub(crate) errands: VecDeque<StoreRequest>,
     segments_asked: usize,
     segment_retry_ms: u64,
     pub(crate) disk_full: Option<String>,
-    cut_started: Option<(LogPosition, ProducerTableImage)>,
-    cut_pushed: LogPosition,
-    cuts_unwritten: usize,
+    /// What the cut holds whose marker this core has pushed and that is not closed yet.
+    pub(crate) cut_started: Option<(LogPosition, ProducerTableImage)>,
+    pub(crate) cut_pushed: LogPosition,
+    pub(crate) cuts_unwritten: usize,
+    /// Whether a core wants a cut before its minute is over; on the others, whether core 0 was told so.
+    pub(crate) cut_wanted: bool,
     tops: VecDeque<CoreTop>,
+    pub(crate) published: Option<Arc<Snapshot>>,
     pub(crate) appended_ms: u64,
     /// Whether a batch waits until nothing is in flight; no other may pass it.
     pub(crate) draining: bool,
     /// When the last marker was issued, by the monotonic clock.
-    marker_at_ms: u64,
-    stop: Stop,
+    pub(crate) marker_at_ms: u64,
+    hold: GaugeWriter,
+    pub(crate) stop: Stop,
 }
 
 impl Pipeline {
-    /// A pipeline over what recovery found, writing to `log`.
-    pub fn new(config: PipelineConfig, recovered: Recovered, log: LogWriter, reading: Reading) -> Self {
-        assert_eq!(config.ports.len(), 1, "this version runs one core");
-        let (sender, receiver) = lane(LANE_CELLS);
-        let clock = Clock::start(reading, recovered.time_ms);
+    /// A pipeline over what recovery found, between its lanes, writing to `log`.
+    ///
+    /// # Panics
+    /// When the lanes are not between as many cores as there are ports.
+    pub fn new(
+        config: PipelineConfig,
+        recovered: Recovered,
+        lanes: CoreLanes,
+        log: LogWriter,
+        reading: Reading,
+    ) -> Self {
+        let CoreLanes { out, ends, hold } = lanes;
+        assert_eq!((out.len(), ends.len()), (config.ports.len(), config.ports.len()), "lanes to and from every core");
+        let Recovered { ranking, producers, position, issued, lease_end, time_ms } = recovered;
+        let cores = config.ports.len() as u16;
         Self {
-            markers: Markers::new(recovered.issued, recovered.lease_end, recovered.time_ms),
-            counting: Counting::new(recovered.ranking, vec![receiver]),
-            producers: recovered.producers,
-            clock,
+            targets: Targets::new(config.hash, config.shards_total, cores),
+            clock: Clock::start(reading, time_ms),
+            producers,
             log,
             appended: VecDeque::new(),
-            lanes: vec![LaneOut { sender, reserved: 0 }],
+            cells: out.iter().map(|_| Vec::new()).collect(),
+            lanes: out,
+            counting: Counting::new(ranking, ends),
+            markers: (config.core == 0).then(|| Markers::new(issued, lease_end, time_ms)),
+            marked: issued,
             outputs: VecDeque::new(),
-            ranges: Vec::new(),
-            cells: Vec::new(),
+            judged: Judged::default(),
+            asker: Asker::default(),
+            answerer: Answerer::default(),
             stats: Stats::default(),
-            pushed: recovered.position,
-            admitted: Admitted::default(),
+            pushed: position,
             errands: VecDeque::new(),
             segments_asked: 0,
             segment_retry_ms: 0,
             disk_full: None,
             cut_started: None,
-            cut_pushed: recovered.position,
+            cut_pushed: position,
             cuts_unwritten: 0,
+            cut_wanted: false,
             tops: VecDeque::new(),
+            published: None,
             appended_ms: 0,
             draining: false,
             marker_at_ms: reading.monotonic_ms,
-            stop: Stop::Running,
+            hold,
+            stop: Stop::new(usize::from(cores)),
             config,
         }
+    }
+
+    /// Cores there are.
+    pub(crate) fn cores(&self) -> u16 {
+        self.config.ports.len() as u16
     }
 
     /// Takes a reading of the clocks. Call it once a turn, before anything else.
@@ -219,34 +237,36 @@ impl Pipeline {
                 }
                 self.disk_full = Some(text);
             }
-            StoreAnswer::EpochsLeased(end) => self.markers.handle_leased(end),
-            StoreAnswer::MinuteRecorded(minute) => self.markers.handle_minute(minute),
-            StoreAnswer::CutWritten => self.cuts_unwritten -= 1,
+            StoreAnswer::EpochsLeased(end) => self.issuer().handle_leased(end),
+            StoreAnswer::MinuteRecorded(minute) => self.issuer().handle_minute(minute),
+            StoreAnswer::CutWritten => {
+                self.cuts_unwritten -= 1;
+                self.stats.cuts += u64::from(self.markers.is_some());
+            }
+            StoreAnswer::CutEmpty => self.cuts_unwritten -= 1,
             StoreAnswer::Leaving(slice) => self.counting.handle_leaving(slice),
             StoreAnswer::LeavingDone => self.counting.handle_leaving_done(),
         }
     }
 
-    /// The snapshot of this epoch is out.
-    pub fn handle_published(&mut self, epoch: Epoch) {
-        self.markers.handle_published(epoch);
-    }
-
-    /// Begins a clean shutdown; [`is_stopped`](Self::is_stopped) tells when it is done.
-    pub fn handle_stop(&mut self) {
-        if self.stop == Stop::Running {
-            self.stop = Stop::Settling;
+    /// A snapshot is out. Every core is told of each, in the order of their epochs.
+    pub fn handle_published(&mut self, snapshot: Arc<Snapshot>) {
+        if let Some(markers) = &mut self.markers {
+            markers.handle_published(snapshot.epoch);
         }
+        self.published = Some(snapshot);
     }
 
-    /// Whether a shutdown has begun.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stop != Stop::Running
+    /// The next core that must be woken if it sleeps: something was pushed for it.
+    pub fn poll_wake(&mut self) -> Option<u16> {
+        let own = usize::from(self.config.core);
+        let core = (0..self.lanes.len()).find(|core| self.lanes[*core].to_wake && *core != own)?;
+        self.lanes[core].to_wake = false;
+        Some(core as u16)
     }
 
-    /// Whether a clean shutdown is complete: everything counted is in a cut file and the log states its prefix.
-    pub fn is_stopped(&self) -> bool {
-        self.stop == Stop::Stopped
+    fn issuer(&mut self) -> &mut Markers {
+        self.markers.as_mut().expect("only core 0 leases epochs and records minutes")
     }
 
     /// What this core counts about itself.
@@ -262,21 +282,23 @@ impl Pipeline {
     pub fn turn(&mut self) -> bool {
         self.ask_for_segments();
         let mut worked = self.settle();
-        if self.clock.healthy() {
-            worked |= self.advance_markers();
-        }
+        worked |= self.advance_markers();
         worked |= self.count();
+        worked |= self.listen();
+        self.grant();
         self.state_prefix_when_idle();
-        self.advance_stop();
-        worked
+        worked | self.advance_stop()
     }
 
     /// How many milliseconds the shell may sleep when nothing happens.
     pub fn sleep_ms_max(&self) -> u64 {
-        let marker_ms = self.markers.due_ms().saturating_sub(self.clock.now_ms());
+        let (now_ms, soon) = (self.clock.now_ms(), |waits: bool| if waits { 1 } else { u64::MAX });
+        let marker_ms = self.markers.as_ref().map_or(u64::MAX, |markers| markers.due_ms().saturating_sub(now_ms));
         let idle_ms = if self.log.needs_prefix() { IDLE_PREFIX_MS } else { u64::MAX };
-        let busy_ms = if self.markers.is_published() { u64::MAX } else { 1 };
-        marker_ms.min(idle_ms).min(busy_ms).clamp(1, 1000)
+        let unpublished = self.markers.as_ref().is_some_and(|markers| !markers.is_published());
+        // Nobody wakes this core when a lane gets room.
+        let blocked = self.draining || self.asker.is_waiting();
+        marker_ms.min(idle_ms).min(soon(unpublished)).min(soon(blocked)).clamp(1, 1000)
     }
 
     fn ask_for_segments(&mut self) {
@@ -286,41 +308,6 @@ impl Pipeline {
             self.segments_asked += 1;
             self.errands.push_back(StoreRequest::PrepareSegment);
         }
-    }
-
-    fn advance_markers(&mut self) -> bool {
-        let now_ms = self.clock.now_ms();
-        while let Some(errand) = self.markers.poll_errand(now_ms) {
-            self.errands.push_back(errand);
-        }
-        let last_cut = self.stop == Stop::Cutting && self.cut_started.is_none() && self.pushed != self.cut_pushed;
-        let late =
-            self.counting.ranking.late_full() && self.cut_started.is_none() && self.cuts_unwritten < CUTS_UNWRITTEN_MAX;
-        // Engine time stands still while the wall clock is behind it; snapshots go on all the same.
-        let overdue = self.clock.monotonic_ms() >= self.marker_at_ms + 2 * MARKER_INTERVAL_MS;
-        let Some((epoch, time_ms)) = self.markers.poll_marker(now_ms, late || last_cut || overdue) else {
-            return false;
-        };
-        self.marker_at_ms = self.clock.monotonic_ms();
-        let new_minute = Minute::of_ms(time_ms) > self.counting.ranking.minute();
-        let cut = late || last_cut || new_minute;
-        if cut {
-            self.cut_started = Some((self.pushed, self.producers.image(now_ms)));
-        }
-        let marker = Marker {
-            epoch,
-            time_ms,
-            cut,
-            log_generation: self.pushed.generation,
-            log_position: self.pushed.position,
-            oldest_arrival_ms: self.appended.front().map_or(now_ms, |one| one.arrival_ms),
-        };
-        let cells: [Cell; MARKER_CELLS] = marker.encode();
-        for lane in &mut self.lanes {
-            lane.sender.push(&cells).expect("a lane keeps room for markers");
-        }
-        self.stats.markers += 1;
-        true
     }
 
     /// Lets the shards do slices of work, and passes on what comes out.
@@ -335,52 +322,57 @@ impl Pipeline {
         true
     }
 
-    fn write_cut(&mut self, cut: CoreCut) {
-        let (position, producers) = self.cut_started.take().expect("a cut is closed by a marker that asked for one");
-        let nothing_new = position == self.cut_pushed;
-        if nothing_new {
-            return;
+    /// Acts on what the cores have said.
+    fn listen(&mut self) -> bool {
+        let mut worked = false;
+        while let Some((from, heard)) = self.counting.poll_heard() {
+            worked = true;
+            match heard {
+                Heard::Marker(marker) if from == 0 && self.config.core != 0 => self.pass_on(&marker),
+                Heard::Marker(_) => {}
+                Heard::Question(question, bits) => self.answerer.handle_question(from, question, bits),
+                Heard::Answer(answer) => self.asker.handle_answer(from, &answer),
+                Heard::Note(Note::CutWanted) => self.cut_wanted = true,
+                Heard::Note(Note::Settled { dirty }) => self.stop.handle_settled(dirty),
+                Heard::Note(Note::End) => self.stop.handle_end(),
+                Heard::Note(Note::GiveBack) => {
+                    let lane = &mut self.lanes[from];
+                    let total = lane.give_back();
+                    lane.tell(&Message::Note(Note::GivenBack(total)));
+                }
+                Heard::Note(Note::GivenBack(total)) => {
+                    self.counting.lanes[from].handle_returned(total);
+                    self.answerer.handle_returned(from);
+                }
+            }
         }
-        self.cut_pushed = position;
-        self.cuts_unwritten += 1;
-        self.stats.cuts += 1;
-        self.errands.push_back(StoreRequest::WriteCut(Box::new(CutErrand { cut, position, producers })));
+        worked | self.answerer.turn(&mut self.counting, &mut self.lanes)
+    }
+
+    /// Tells the other cores what they may send.
+    fn grant(&mut self) {
+        if !self.answerer.is_reclaiming() {
+            self.counting.top_up_all();
+        }
+        let late = &self.counting.ranking;
+        let hold = u64::from(late.late_hard_full());
+        if late.late_full() && !self.cut_wanted && self.cut_started.is_none() {
+            self.cut_wanted = true;
+            if self.markers.is_none() {
+                self.lanes[0].tell(&Message::Note(Note::CutWanted));
+            }
+        }
+        if hold != self.hold.value() {
+            self.hold.set(hold);
+            self.lanes.iter_mut().for_each(|lane| lane.to_wake = true);
+        }
     }
 
     /// Appends a record that states the prefix, when the log rests or is to end, and has room for one.
     fn state_prefix_when_idle(&mut self) {
-        let rested = self.stop == Stop::Stating || self.clock.monotonic_ms() >= self.appended_ms + IDLE_PREFIX_MS;
+        let rested = self.stop.is_stating() || self.clock.monotonic_ms() >= self.appended_ms + IDLE_PREFIX_MS;
         if rested && self.log.needs_prefix() && self.log.room(0) == AppendRoom::Ready {
             self.log.append_prefix();
         }
-    }
-
-    /// Whether everything appended is durable.
-    fn log_is_idle(&self) -> bool {
-        self.log.durable_end() == self.log.appended_end()
-    }
-
-    fn advance_stop(&mut self) {
-        let quiet = self.appended.is_empty() && self.log_is_idle() && self.counting.cells_waiting() == 0;
-        let quiet = quiet && self.markers.is_published() && self.cuts_unwritten == 0;
-        // A stopped clock issues no marker for the cut, and a full disk has no room for the record: then the next start
-        // replays the log, as after a kill.
-        let is_cut = self.pushed == self.cut_pushed || !self.clock.healthy();
-        let no_room = self.disk_full.is_some() && self.log.room(0) == AppendRoom::NoSegment;
-        // With late views at their limit nothing settles before a cut, and a stopped clock makes none.
-        let stuck = !self.clock.healthy() && self.counting.ranking.late_hard_full();
-        match self.stop {
-            Stop::Settling if stuck => self.stop = Stop::Stopped,
-            Stop::Settling if quiet => self.stop = Stop::Cutting,
-            Stop::Cutting if quiet && is_cut => self.stop = Stop::Stating,
-            Stop::Stating if quiet && (!self.log.needs_prefix() || no_room) => self.stop = Stop::Stopped,
-            _ => {}
-        }
-    }
-
-    /// Cells that a batch may still reserve in every lane.
-    pub(crate) fn lane_room(&mut self) -> usize {
-        let free = |lane: &mut LaneOut| lane.sender.free().saturating_sub(lane.reserved + MARKER_CELLS_RESERVED);
-        self.lanes.iter_mut().map(free).min().unwrap_or(0)
     }
 }

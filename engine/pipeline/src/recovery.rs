@@ -1,15 +1,18 @@
-//! From the files of a data directory to a running core's state: cuts in order, then the log beyond them.
+//! From the files of a data directory to the state of the cores: cuts in order, then all logs beyond them.
+//!
+//! However many cores wrote the files, everything is merged, and shared out among the cores of this start.
 //!
 //! Verdicts are not decided again: they stand in the records. Windows and boards are computed for the engine time of
 //! this start. What was replayed from the logs is closed into a cut of its own, so that the next start does not replay
 //! it again.
 
-use crate::counting::Admitted;
 use crate::limits::EPOCHS_PER_LEASE;
+use crate::notes::Amount;
+use crate::ownership::{Targets, owned_shards};
 use crate::pipeline::Recovered;
 use crate::session::{ProducerTable, Remembered};
 use crate::settle::{RowRule, counted_views};
-use highwater_proto::{Batch, RefusedRange};
+use highwater_proto::{Batch, Epoch, RefusedRange};
 use highwater_ranking::{Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
     CorePart, CutSection, Disk, DurableRecord, LogNumber, LogPosition, RecordKind, StorageError, Store,
@@ -28,8 +31,10 @@ const BREAK_MINUTES_MAX: u32 = 60;
 /// What a start is given.
 #[derive(Debug, Clone)]
 pub struct RecoveryPlan {
-    /// The shards of the core.
+    /// The ranking of a core; which shards it owns is filled in here.
     pub ranking: RankingConfig,
+    /// Cores of this start, at least 1.
+    pub cores: u16,
     /// Wall clock, in milliseconds since 1970.
     pub wall_ms: u64,
     /// Whether any distance between wall clock and durable engine time is accepted.
@@ -60,60 +65,49 @@ pub enum RecoveryError {
     },
 }
 
-/// Reads everything back and opens a new generation of core 0's log.
+/// Reads everything back and opens a new generation of each core's log; what each core starts from, by its number.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed in a way that a later start could not repeat.
-pub fn recover<D: Disk>(store: &mut Store<D>, plan: RecoveryPlan) -> Result<Recovered, RecoveryError> {
+pub fn recover<D: Disk>(store: &mut Store<D>, plan: &RecoveryPlan) -> Result<Vec<Recovered>, RecoveryError> {
     let durable = store.state().time_minute;
-    let durable_ms = durable.start_ms();
-    let wall_ms = plan.wall_ms;
+    let time_ms = engine_time(durable, plan)?;
+    let mut replay = Replay::new(plan, replay_minute(durable, Minute::of_ms(time_ms)))?;
+    let cuts = store.replay_cuts(|section| replay.section(section))?;
+    replay.producers = ProducerTable::from_image(cuts.producers);
+    store.replay_logs(|_log, record| replay.record(&record))?;
+    replay.rankings.iter_mut().for_each(CoreRanking::finish_restore);
+    let issued = store.state().epoch_lease_end;
+    let lease_end = store.lease_epochs(EPOCHS_PER_LEASE)?;
+    store.record_minute(Minute::of_ms(time_ms))?;
+    let position = LogPosition::start_of(store.open_generations(u32::from(plan.cores))?);
+    tracing::info!(
+        videos = replay.rankings.iter().map(CoreRanking::videos).sum::<u64>(),
+        cuts = cuts.last.map_or(0, |cut| cut.number),
+        records = replay.records,
+        views = replay.views,
+        producers = replay.producers.len(),
+        generation = position.generation,
+        cores = plan.cores,
+        "recovered"
+    );
+    let tables = std::mem::take(&mut replay.producers).share_out(plan.cores);
+    if replay.records > 0 {
+        store.write_cut(replay.cut(&tables, position, issued, time_ms))?;
+    }
+    let share = |(ranking, producers)| Recovered { ranking, producers, position, issued, lease_end, time_ms };
+    Ok(replay.rankings.into_iter().zip(tables).map(share).collect())
+}
+
+/// Engine time of this start: the later of the wall clock and the last durable minute, if they are not far apart.
+fn engine_time(durable: Minute, plan: &RecoveryPlan) -> Result<u64, RecoveryError> {
+    let (durable_ms, wall_ms) = (durable.start_ms(), plan.wall_ms);
     let in_range = durable_ms <= wall_ms.saturating_add(CLOCK_BEHIND_MAX_MS)
         && wall_ms <= durable_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
     if durable != Minute::default() && !in_range && !plan.accept_clock {
         return Err(RecoveryError::Clock { wall_ms, durable_ms });
     }
-    let time_ms = wall_ms.max(durable_ms);
-    let rule = RowRule { hash: IdHash::new(plan.ranking.hash_seed), lateness_max_ms: plan.lateness_max_ms };
-    let shards_total = plan.ranking.shards_total;
-    let videos_max = plan.ranking.videos_per_shard_max;
-    let id_arena_bytes = plan.ranking.id_arena_bytes_per_shard;
-    let mut replay = Replay {
-        shards_total,
-        videos_max,
-        id_arena_bytes,
-        ranking: CoreRanking::new(plan.ranking, replay_minute(durable, Minute::of_ms(time_ms)))?,
-        producers: ProducerTable::default(),
-        rule,
-        cells: Vec::new(),
-        views: 0,
-        records: 0,
-    };
-    replay.ranking.prefault();
-    let cuts = store.replay_cuts(|section| replay.section(section))?;
-    replay.producers = ProducerTable::from_image(cuts.producers);
-    store.replay_logs(|_log, record| replay.record(&record))?;
-    replay.ranking.finish_restore();
-    let issued = store.state().epoch_lease_end;
-    let lease_end = store.lease_epochs(EPOCHS_PER_LEASE)?;
-    store.record_minute(Minute::of_ms(time_ms))?;
-    let generation = store.open_generations(1)?;
-    let position = LogPosition::start_of(generation);
-    if replay.records > 0 {
-        let cut = replay.ranking.cut_now(issued, time_ms);
-        let producers = replay.producers.image(time_ms);
-        store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }])?;
-    }
-    tracing::info!(
-        videos = replay.ranking.videos(),
-        cuts = cuts.last.map_or(0, |cut| cut.number),
-        records = replay.records,
-        views = replay.views,
-        producers = replay.producers.len(),
-        generation,
-        "recovered"
-    );
-    Ok(Recovered { ranking: replay.ranking, producers: replay.producers, position, issued, lease_end, time_ms })
+    Ok(wall_ms.max(durable_ms))
 }
 
 /// The minute whose edges hold while everything is read back.
@@ -129,20 +123,52 @@ struct Replay {
     shards_total: u16,
     videos_max: u32,
     id_arena_bytes: usize,
-    ranking: CoreRanking,
+    targets: Targets,
+    lateness_max_ms: u64,
+    /// By core.
+    rankings: Vec<CoreRanking>,
     producers: ProducerTable,
-    rule: RowRule,
-    cells: Vec<Cell>,
+    /// By core; used again for each batch.
+    cells: Vec<Vec<Cell>>,
     views: u64,
     records: u64,
 }
 
 impl Replay {
+    fn new(plan: &RecoveryPlan, minute: Minute) -> Result<Self, RecoveryError> {
+        let RankingConfig { shards_total, videos_per_shard_max, id_arena_bytes_per_shard, hash_seed, .. } =
+            plan.ranking;
+        let mut rankings = Vec::new();
+        for core in 0..plan.cores {
+            let owned = owned_shards(core, plan.cores, shards_total);
+            let mut ranking = CoreRanking::new(RankingConfig { owned, ..plan.ranking.clone() }, minute)?;
+            ranking.prefault();
+            rankings.push(ranking);
+        }
+        Ok(Self {
+            shards_total,
+            videos_max: videos_per_shard_max,
+            id_arena_bytes: id_arena_bytes_per_shard,
+            targets: Targets::new(IdHash::new(hash_seed), shards_total, plan.cores),
+            lateness_max_ms: plan.lateness_max_ms,
+            cells: rankings.iter().map(|_| Vec::new()).collect(),
+            rankings,
+            producers: ProducerTable::default(),
+            views: 0,
+            records: 0,
+        })
+    }
+
+    fn owner(&mut self, shard: u16) -> &mut CoreRanking {
+        let core = self.targets.core_of_shard(shard);
+        &mut self.rankings[core]
+    }
+
     fn section(&mut self, section: CutSection<'_>) -> Result<(), RecoveryError> {
         match section {
-            CutSection::Ids { shard, lens, bytes, .. } => self.ranking.restore_ids(shard, lens, bytes)?,
+            CutSection::Ids { shard, lens, bytes, .. } => self.owner(shard).restore_ids(shard, lens, bytes)?,
             CutSection::Run { shard, minute, class, entries } => {
-                self.ranking.restore_run(shard, minute, class, entries)?;
+                self.owner(shard).restore_run(shard, minute, class, entries)?;
             }
             CutSection::Positions(_) | CutSection::Producers(_) => {}
         }
@@ -170,33 +196,43 @@ impl Replay {
 
     /// Counts a batch, if its new ids fit the tables of this start.
     fn apply(&mut self, batch: &Batch<'_>, refused: &[RefusedRange], arrival_ms: u64) -> Result<(), RecoveryError> {
-        self.cells.clear();
-        self.rule.push_rows(&mut self.cells, batch, refused.iter().copied(), arrival_ms);
-        let mut all = Admitted::default();
+        let mut all = Amount::default();
         batch.video_ids().for_each(|video_id| all.add(video_id.len()));
-        let (videos, long_id_bytes) = (all.views as u32, all.long_id_bytes as usize);
-        if !(0..self.shards_total).all(|shard| self.ranking.room_for(shard, videos, long_id_bytes)) {
+        let (videos, long_id_bytes) = (all.rows as u32, all.long_id_bytes as usize);
+        let has_room = |shard| self.ranking_of(shard).room_for(shard, videos, long_id_bytes);
+        if !(0..self.shards_total).all(has_room) {
             self.check_room(batch, refused)?;
         }
-        self.ranking.apply(&self.cells);
+        self.cells.iter_mut().for_each(Vec::clear);
+        let rule = RowRule { targets: &self.targets, lateness_max_ms: self.lateness_max_ms };
+        rule.push_rows(&mut self.cells, batch, refused.iter().copied(), arrival_ms);
+        for (ranking, cells) in self.rankings.iter_mut().zip(&self.cells) {
+            ranking.apply(cells);
+        }
         Ok(())
+    }
+
+    fn ranking_of(&self, shard: u16) -> &CoreRanking {
+        &self.rankings[self.targets.core_of_shard(shard)]
     }
 
     /// Counts the new ids of a batch's counted views by shard, when the tables are nearly full.
     fn check_room(&self, batch: &Batch<'_>, refused: &[RefusedRange]) -> Result<(), RecoveryError> {
         let mut new_ids = HashSet::new();
-        let mut by_shard = vec![Admitted::default(); usize::from(self.shards_total)];
+        let mut by_shard = vec![Amount::default(); usize::from(self.shards_total)];
         for (video_id, _) in counted_views(batch, refused.iter().copied()) {
-            let hash = self.rule.hash.hash(video_id);
-            if !self.ranking.contains(hash, video_id) && new_ids.insert(video_id) {
-                by_shard[usize::from(shard_of(hash, self.shards_total))].add(video_id.len());
+            let hash = self.targets.hash().hash(video_id);
+            let shard = shard_of(hash, self.shards_total);
+            if !self.ranking_of(shard).contains(hash, video_id) && new_ids.insert(video_id) {
+                by_shard[usize::from(shard)].add(video_id.len());
             }
         }
         for (shard, new) in (0..self.shards_total).zip(by_shard) {
-            let (slots_free, arena_free) = (self.ranking.slots_free(shard), self.ranking.id_arena_free(shard));
-            if u64::from(slots_free) < new.views {
+            let ranking = self.ranking_of(shard);
+            let (slots_free, arena_free) = (ranking.slots_free(shard), ranking.id_arena_free(shard));
+            if u64::from(slots_free) < new.rows {
                 let videos_max = self.videos_max;
-                let videos = u64::from(videos_max - slots_free) + new.views;
+                let videos = u64::from(videos_max - slots_free) + new.rows;
                 return Err(RankingError::TableTooSmall { shard, videos, videos_max }.into());
             }
             if (arena_free as u64) < new.long_id_bytes {
@@ -206,5 +242,17 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// The cut of what was replayed from the logs, so that the next start does not replay it again.
+    fn cut(&mut self, tables: &[ProducerTable], position: LogPosition, epoch: Epoch, time_ms: u64) -> Vec<CorePart> {
+        let cores = self.rankings.iter_mut().zip(tables).zip(0..);
+        let part = |((ranking, table), log): ((&mut CoreRanking, &ProducerTable), u32)| CorePart {
+            log: LogNumber(log),
+            position,
+            cut: ranking.cut_now(epoch, time_ms),
+            producers: table.image(time_ms),
+        };
+        cores.map(part).collect()
     }
 }

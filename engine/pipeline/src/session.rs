@@ -9,6 +9,7 @@
 //! without a hole; at most one session of a producer is welcome at a time.
 
 use crate::limits::{PRODUCER_IDLE_MS, PRODUCERS_MAX};
+use crate::ownership::home_core;
 use highwater_proto::{ProducerId, RefusedRange, Sequence};
 use highwater_storage::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
 use std::collections::{HashMap, VecDeque};
@@ -151,6 +152,15 @@ impl ProducerTable {
             (one.id, Producer { appended, settled, remembered, registered: true, last_seen_ms, ..Producer::default() })
         });
         Self { producers: producers.collect(), sessions: HashMap::new() }
+    }
+
+    /// The table shared out among the home cores of its producers; nobody is connected.
+    pub(crate) fn share_out(self, cores: u16) -> Vec<Self> {
+        let mut tables: Vec<Self> = (0..cores).map(|_| Self::default()).collect();
+        for (id, producer) in self.producers {
+            tables[usize::from(home_core(id, cores))].producers.insert(id, producer);
+        }
+        tables
     }
 
     /// What a cut file keeps: of each registered producer, what is settled.

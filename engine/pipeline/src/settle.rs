@@ -5,20 +5,21 @@
 
 use crate::intake::refused_total;
 use crate::limits::TURN_VIEWS;
-use crate::pipeline::{LaneOut, Pipeline};
+use crate::ownership::Targets;
+use crate::pipeline::Pipeline;
 use highwater_proto::{Ack, Batch, ProducerId, RefusedRange, Sequence};
-use highwater_ranking::{Cell, FinalityClass, IdHash, Minute, push_row};
+use highwater_ranking::{Cell, FinalityClass, Minute, push_row};
 use highwater_storage::{LogPosition, RecordKind};
 
 /// A record that was appended and whose rows are not pushed yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Appended {
     /// Where it ends in the log.
     pub(crate) end: LogPosition,
     /// When it arrived.
     pub(crate) arrival_ms: u64,
-    /// Cells reserved for it in every lane.
-    pub(crate) cells: usize,
+    /// Cells reserved for it, by lane; empty if it has no rows.
+    pub(crate) cells: Box<[u32]>,
 }
 
 /// A batch whose rows are pushed and which must be answered.
@@ -30,18 +31,19 @@ struct Settled {
     refused: Vec<RefusedRange>,
 }
 
-/// How rows are made of views.
+/// How rows are made of views, and where they go.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RowRule {
-    pub(crate) hash: IdHash,
+pub(crate) struct RowRule<'a> {
+    pub(crate) targets: &'a Targets,
     pub(crate) lateness_max_ms: u64,
 }
 
-impl RowRule {
-    /// Appends the rows of the counted views of a batch; returns how many came after the finality of their hour.
+impl RowRule<'_> {
+    /// Appends the rows of the counted views of a batch to the cells of the cores that count them; returns how many came
+    /// after the finality of their hour.
     pub(crate) fn push_rows(
         &self,
-        cells: &mut Vec<Cell>,
+        cells: &mut [Vec<Cell>],
         batch: &Batch<'_>,
         refused: impl Iterator<Item = RefusedRange>,
         arrival_ms: u64,
@@ -50,7 +52,9 @@ impl RowRule {
         for (video_id, timestamp_ms) in counted_views(batch, refused) {
             let class = FinalityClass::of(timestamp_ms, arrival_ms, self.lateness_max_ms);
             late += u64::from(class != FinalityClass::IN_HOUR);
-            push_row(cells, self.hash.hash(video_id), Minute::of_ms(timestamp_ms), class, video_id);
+            let hash = self.targets.hash().hash(video_id);
+            let cells = &mut cells[self.targets.core_of_hash(hash)];
+            push_row(cells, hash, Minute::of_ms(timestamp_ms), class, video_id);
         }
         late
     }
@@ -73,21 +77,22 @@ pub(crate) fn counted_views<'b>(
 impl Pipeline {
     /// Pushes and acknowledges what has become durable; returns whether there was anything.
     pub(crate) fn settle(&mut self) -> bool {
-        let rule = RowRule { hash: self.config.hash, lateness_max_ms: self.config.lateness_max_ms };
         let mut worked = false;
-        // A full table of late views is emptied by the next cut; until then no more rows are sent to it.
         let mut views_left = TURN_VIEWS;
-        while views_left > 0 && !self.counting.ranking.late_hard_full() {
+        // A full table of late views is emptied by the next cut; until then no more rows are sent to its core.
+        while views_left > 0 && self.lanes.iter().all(|lane| lane.hold.read() == 0) {
             let Some(record) = self.log.next_durable() else { break };
             worked = true;
             let header = record.header;
             views_left = views_left.saturating_sub(header.view_count);
             if header.kind == RecordKind::Batch {
                 let batch = Batch::decode(record.batch).expect("a batch is checked before it is appended");
-                self.cells.clear();
+                self.cells.iter_mut().for_each(Vec::clear);
+                let rule = RowRule { targets: &self.targets, lateness_max_ms: self.config.lateness_max_ms };
                 self.stats.views_late +=
                     rule.push_rows(&mut self.cells, &batch, record.verdicts.iter(), header.arrival_ms);
-                push_all(&mut self.lanes, &self.cells);
+                let loaded = self.lanes.iter_mut().zip(&self.cells).filter(|(_, cells)| !cells.is_empty());
+                loaded.for_each(|(lane, cells)| lane.push(cells));
             }
             let (end, refused) = (record.end, record.verdicts.iter().collect());
             self.pushed = end;
@@ -109,8 +114,8 @@ impl Pipeline {
     /// Gives back what the record that ends here had reserved.
     fn settled_up_to(&mut self, end: LogPosition) {
         while let Some(one) = self.appended.pop_front_if(|one| one.end <= end) {
-            for lane in &mut self.lanes {
-                lane.reserved -= one.cells;
+            for (lane, cells) in self.lanes.iter_mut().zip(&one.cells) {
+                lane.reserved -= *cells as usize;
             }
         }
     }
@@ -123,7 +128,7 @@ impl Pipeline {
     }
 
     fn acknowledge(&mut self, settled: Settled) {
-        let visible_epoch = self.markers.next_epoch();
+        let visible_epoch = self.marked.next();
         let Some(entry) = self.producers.get_mut(settled.producer) else { return };
         entry.settled = settled.sequence;
         let session = entry.session;
@@ -152,12 +157,5 @@ impl Pipeline {
             }
         }
         self.welcome_if_settled(settled.producer);
-    }
-}
-
-/// Pushes rows into the lane of the core that owns their shard; the room was reserved before the append.
-fn push_all(lanes: &mut [LaneOut], cells: &[Cell]) {
-    for lane in lanes {
-        lane.sender.push(cells).expect("room in the lanes is reserved before the append");
     }
 }

@@ -31,11 +31,13 @@ pub struct Stats {
     pub redirects: u64,
     /// Times that intake waited for room in the log or in a lane.
     pub intake_waits: u64,
+    /// Batches for which cores were asked which ids they know, because a table is nearly full.
+    pub questions: u64,
     /// Views that came after the finality of their hour, and were counted.
     pub views_late: u64,
-    /// Markers issued.
+    /// Markers pushed; the same on every core, but for the one under way.
     pub markers: u64,
-    /// Cut files written.
+    /// Cut files written; counted by core 0.
     pub cuts: u64,
     /// Bytes appended to the log, headers and padding not included.
     pub log_bytes: u64,
@@ -50,6 +52,34 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds what another core counts.
+    pub fn add(&mut self, other: &Self) {
+        fn add_all<const N: usize>(sums: &mut [u64; N], others: &[u64; N]) {
+            sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+        }
+        add_all(&mut self.views_refused, &other.views_refused);
+        add_all(&mut self.views_refused_with_batch, &other.views_refused_with_batch);
+        add_all(&mut self.batches_refused, &other.batches_refused);
+        add_all(&mut self.sessions_closed, &other.sessions_closed);
+        self.views_received += other.views_received;
+        self.views_counted += other.views_counted;
+        self.views_duplicate += other.views_duplicate;
+        self.batches_counted += other.batches_counted;
+        self.batches_duplicate += other.batches_duplicate;
+        self.welcomes += other.welcomes;
+        self.redirects += other.redirects;
+        self.intake_waits += other.intake_waits;
+        self.questions += other.questions;
+        self.views_late += other.views_late;
+        self.markers = self.markers.max(other.markers);
+        self.cuts += other.cuts;
+        self.log_bytes += other.log_bytes;
+        self.producers += other.producers;
+        self.lane_cells_waiting += other.lane_cells_waiting;
+        self.videos += other.videos;
+        self.videos_max += other.videos_max;
+    }
+
     pub(crate) fn refuse_view(&mut self, reason: ViewRefusal, count: u32) {
         self.views_refused[ViewRefusal::ALL.iter().position(|one| *one == reason).unwrap_or(0)] += u64::from(count);
     }

@@ -2,10 +2,11 @@
 //!
 //! Replay never decides again: what is decided here is written into the record. Pure functions over a decoded batch.
 
-use crate::counting::Admitted;
+use crate::notes::Amount;
+use crate::ownership::Targets;
 use highwater_proto::limits::TIMESTAMP_MS_MAX;
 use highwater_proto::{Batch, RefusedRange, ViewRefusal};
-use highwater_ranking::{CoreRanking, IdHash, shard_of};
+use highwater_ranking::cells_of;
 
 /// What the time of arrival says about a batch.
 #[derive(Debug, Clone, Copy)]
@@ -28,45 +29,74 @@ impl ArrivalRule {
     }
 }
 
-/// Which shards take no new ids because the table must keep room for what is in flight.
-pub(crate) struct ClosedShards<'a> {
-    pub(crate) ranking: &'a CoreRanking,
-    pub(crate) hash: IdHash,
-    pub(crate) shards_total: u16,
-    pub(crate) closed: Vec<bool>,
+/// What the counted views of a batch are to one core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) cells: usize,
+    pub(crate) amount: Amount,
 }
 
-impl ClosedShards<'_> {
-    fn refuses(&self, video_id: &str) -> bool {
-        let hash = self.hash.hash(video_id);
-        self.closed[usize::from(shard_of(hash, self.shards_total))] && !self.ranking.contains(hash, video_id)
-    }
+/// Which ids of a batch a core knows: a bit for each of its views that this core would count, in their order.
+pub(crate) type KnownIds = Vec<u64>;
+
+/// The verdicts on a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Refused views, ascending and in as few ranges as possible.
+    pub(crate) ranges: Vec<RefusedRange>,
+    /// Counted views by the core that they go to.
+    pub(crate) loads: Vec<Load>,
 }
 
-/// Fills `ranges` with the refused views of the batch, ascending and as few ranges as possible; returns what is counted
-/// of `all` its views.
-pub(crate) fn judge_views(
-    batch: &Batch<'_>,
-    rule: ArrivalRule,
-    closed: Option<&ClosedShards<'_>>,
-    all: Admitted,
-    ranges: &mut Vec<RefusedRange>,
-) -> Admitted {
-    ranges.clear();
-    let limit_ms = rule.arrival_ms.saturating_add(rule.skew_max_ms).min(TIMESTAMP_MS_MAX);
-    let in_time = batch.timestamps().all(|timestamp_ms| timestamp_ms <= limit_ms);
-    if in_time && closed.is_none() {
-        return all;
+impl Judged {
+    /// Views counted.
+    pub(crate) fn counted(&self) -> u32 {
+        self.loads.iter().map(|load| load.amount.rows as u32).sum()
     }
-    let mut counted = Admitted::default();
-    for (index, (video_id, timestamp_ms)) in batch.video_ids().zip(batch.timestamps()).enumerate() {
-        let full = || closed.is_some_and(|shards| shards.refuses(video_id)).then_some(ViewRefusal::TableFull);
-        match rule.refusal(timestamp_ms).or_else(full) {
-            None => counted.add(video_id.len()),
-            Some(reason) => RefusedRange::push_view(ranges, index as u32, reason),
+
+    /// Judges all views of a batch. A core that has something in `known` takes no new ids: only those are counted.
+    pub(crate) fn judge(
+        &mut self,
+        batch: &Batch<'_>,
+        rule: ArrivalRule,
+        targets: &Targets,
+        known: &[Option<&KnownIds>],
+    ) {
+        self.ranges.clear();
+        self.loads.clear();
+        self.loads.resize(targets.cores(), Load::default());
+        let limit_ms = rule.arrival_ms.saturating_add(rule.skew_max_ms).min(TIMESTAMP_MS_MAX);
+        let in_time = batch.timestamps().all(|timestamp_ms| timestamp_ms <= limit_ms);
+        if in_time && known.is_empty() {
+            batch.video_ids().for_each(|id| self.loads[targets.core_of(id)].add(id.len()));
+            return;
+        }
+        let mut asked = vec![0; targets.cores()];
+        for (index, (video_id, timestamp_ms)) in batch.video_ids().zip(batch.timestamps()).enumerate() {
+            let core = targets.core_of(video_id);
+            let bit = asked[core];
+            asked[core] += 1;
+            let is_new = |bits: &KnownIds| bits[bit / 64] >> (bit % 64) & 1 == 0;
+            let full = known.get(core).copied().flatten().is_some_and(is_new);
+            match rule.refusal(timestamp_ms).or(full.then_some(ViewRefusal::TableFull)) {
+                Some(reason) => RefusedRange::push_view(&mut self.ranges, index as u32, reason),
+                None => self.loads[core].add(video_id.len()),
+            }
         }
     }
-    counted
+}
+
+impl Load {
+    fn add(&mut self, id_len: usize) {
+        self.cells += cells_of(id_len);
+        self.amount.add(id_len);
+    }
+}
+
+/// The ids that `core` must be asked about: those of all views that it would count, in their order. The time of the
+/// question plays no part, so the answer holds whenever the batch is judged.
+pub(crate) fn ids_of_core<'b>(batch: &Batch<'b>, targets: &Targets, core: usize) -> impl Iterator<Item = &'b str> {
+    batch.video_ids().filter(move |id| targets.core_of(id) == core)
 }
 
 #[cfg(test)]
@@ -74,12 +104,12 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use highwater_proto::{BatchBuilder, FRAME_HEADER_BYTES, ProducerId, Pushed, Sequence, View};
-    use highwater_ranking::{FinalityClass, Minute, RankingConfig, WindowLengths, push_row};
+    use highwater_ranking::IdHash;
 
     const RULE: ArrivalRule = ArrivalRule { arrival_ms: 1000, skew_max_ms: 50 };
 
-    fn batch(views: &[(&str, u64)]) -> Bytes {
-        let mut builder = BatchBuilder::new(100, 10_000);
+    fn encoded(views: &[(&str, u64)]) -> Bytes {
+        let mut builder = BatchBuilder::new(8192, 1 << 20);
         for &(video_id, timestamp_ms) in views {
             let view = View { video_id, timestamp_ms, user_id: "", region: "", device: "" };
             assert_eq!(builder.push(&view).unwrap(), Pushed::Added);
@@ -87,57 +117,47 @@ mod tests {
         builder.encode(ProducerId(1), Sequence(1)).slice(FRAME_HEADER_BYTES..)
     }
 
-    fn judge(views: &[(&str, u64)], closed: Option<&ClosedShards<'_>>) -> (Admitted, Vec<(u32, u32, ViewRefusal)>) {
-        let payload = batch(views);
-        let mut all = Admitted::default();
-        views.iter().for_each(|(video_id, _)| all.add(video_id.len()));
-        let mut ranges = vec![RefusedRange { first: 7, count: 7, reason: ViewRefusal::TableFull }];
-        let counted = judge_views(&Batch::decode(&payload).unwrap(), RULE, closed, all, &mut ranges);
-        (counted, ranges.iter().map(|range| (range.first, range.count, range.reason)).collect())
+    fn judge(views: &[(&str, u64)], cores: u16, known: &[Option<&KnownIds>]) -> Judged {
+        let targets = Targets::new(IdHash::new(3), 8, cores);
+        let mut judged = Judged::default();
+        judged.judge(&Batch::decode(&encoded(views)).unwrap(), RULE, &targets, known);
+        judged
+    }
+
+    fn ranges(judged: &Judged) -> Vec<(u32, u32, ViewRefusal)> {
+        judged.ranges.iter().map(|range| (range.first, range.count, range.reason)).collect()
     }
 
     #[test]
-    fn views_up_to_the_skew_are_counted_and_later_ones_are_ranges() {
-        let long = "x".repeat(16);
-        assert_eq!(judge(&[("a", 0), (&long, 1050)], None), (Admitted { views: 2, long_id_bytes: 16 }, vec![]));
-        let views = [("a", 1051), (&long, 1051), ("a", TIMESTAMP_MS_MAX + 1), ("b", 1050), ("a", TIMESTAMP_MS_MAX)];
-        let expected = [
-            (0, 2, ViewRefusal::FutureBeyondSkew),
-            (2, 1, ViewRefusal::TimeOutOfRange),
-            (4, 1, ViewRefusal::FutureBeyondSkew),
-        ];
-        assert_eq!(judge(&views, None), (Admitted { views: 1, long_id_bytes: 0 }, expected.to_vec()));
+    fn views_are_refused_by_their_time_alone() {
+        let judged = judge(&[("a", 1050), ("a", 1051), ("a", u64::MAX), ("b", 1051), ("a", 0)], 1, &[]);
+        let future = ViewRefusal::FutureBeyondSkew;
+        assert_eq!(ranges(&judged), [(1, 1, future), (2, 1, ViewRefusal::TimeOutOfRange), (3, 1, future)]);
+        assert_eq!(judged.counted(), 2);
     }
 
     #[test]
-    fn an_arrival_near_the_end_of_time_takes_no_view_beyond_it() {
-        let rule = ArrivalRule { arrival_ms: u64::MAX - 1, skew_max_ms: 50 };
-        assert_eq!(rule.refusal(TIMESTAMP_MS_MAX), None);
-        assert_eq!(rule.refusal(u64::MAX), Some(ViewRefusal::TimeOutOfRange));
+    fn loads_are_what_the_rows_take_at_each_core() {
+        let (long, ids) = ("x".repeat(80), (0..40).map(|index| format!("v{index}")).collect::<Vec<_>>());
+        let views: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), 1)).chain([(long.as_str(), 1)]).collect();
+        let (one, three) = (judge(&views, 1, &[]), judge(&views, 3, &[]));
+        assert_eq!(one.loads, [Load { cells: 40 + 4, amount: Amount { rows: 41, long_id_bytes: 80 } }]);
+        assert!(three.loads.iter().all(|load| load.amount.rows > 0), "{three:?}");
+        assert_eq!(three.loads.iter().map(|load| load.cells).sum::<usize>(), 44);
+        assert_eq!(three.counted(), 41);
     }
 
     #[test]
-    fn a_closed_shard_takes_known_ids_and_time_is_judged_first() {
-        let hash = IdHash::new(3);
-        let config = RankingConfig {
-            shards_total: 1,
-            owned: vec![0],
-            hash_seed: 3,
-            videos_per_shard_max: 8,
-            id_arena_bytes_per_shard: 100,
-            late_views_max: 8,
-            top_k: 4,
-            windows: WindowLengths::default(),
-        };
-        let mut ranking = CoreRanking::new(config, Minute(0)).unwrap();
-        ranking.finish_restore();
-        let mut cells = Vec::new();
-        push_row(&mut cells, hash.hash("known"), Minute(0), FinalityClass::IN_HOUR, "known");
-        ranking.apply(&cells);
-        let views = [("known", 1), ("new", 1), ("new", 2000), ("known", 2000), ("known", 3)];
-        let shards = |closed| ClosedShards { ranking: &ranking, hash, shards_total: 1, closed };
-        let future = (2, 2, ViewRefusal::FutureBeyondSkew);
-        assert_eq!(judge(&views, Some(&shards(vec![true]))).1, [(1, 1, ViewRefusal::TableFull), future]);
-        assert_eq!(judge(&views, Some(&shards(vec![false]))).1, [future]);
+    fn where_there_is_no_room_only_known_ids_are_counted() {
+        let views = [("known", 1), ("new", 1), ("late", 2000), ("known", 3), ("new", 1)];
+        let known = vec![0b01001];
+        let judged = judge(&views, 1, &[Some(&known)]);
+        let (full, future) = (ViewRefusal::TableFull, ViewRefusal::FutureBeyondSkew);
+        assert_eq!(ranges(&judged), [(1, 1, full), (2, 1, future), (4, 1, full)]);
+        assert_eq!(ranges(&judge(&views, 1, &[None])), [(2, 1, future)]);
+        let targets = Targets::new(IdHash::new(3), 8, 1);
+        let batch = encoded(&views);
+        let asked: Vec<&str> = ids_of_core(&Batch::decode(&batch).unwrap(), &targets, 0).collect();
+        assert_eq!(asked, ["known", "new", "late", "known", "new"]);
     }
 }

@@ -7,7 +7,7 @@
 //! and `u64::MAX` while restoring, so that boards are left alone until they are built.
 
 use highwater_memory::prefetch_at;
-use highwater_proto::{Epoch, PeriodCount, Window};
+use highwater_proto::{Epoch, Period};
 
 use crate::board::{BOARDS, Board, Member, PERIODS};
 use crate::cell::{Cell, row_cells, tag};
@@ -215,27 +215,24 @@ impl CoreRanking {
         self.find(hash, id).is_some()
     }
 
-    /// A video's counts now, by period, each with its rank in this core's list of the last epoch;
-    /// `None` for an unknown video or one of another core's shards. Where one core owns all
-    /// shards, that rank is the global one.
+    /// Whether the video of a row is known. Its shard must be owned.
     #[must_use]
-    pub fn lookup(&self, id: &str) -> Option<Vec<PeriodCount>> {
-        if id.is_empty() {
-            return None;
-        }
+    pub fn contains_row(&self, row: &[Cell]) -> bool {
+        let hash = row[0].hash();
+        let shard = self.place_of(shard_of(hash, self.config.shards_total));
+        self.shards[usize::from(shard)].ids.find(hash, IdKey::of_row(row)).is_some()
+    }
+
+    /// A video's counts now, by period; `None` for an unknown video or one of another core's shards.
+    #[must_use]
+    pub fn lookup(&self, id: &str) -> Option<Vec<(Period, u64)>> {
         let hash = self.hash.hash(id);
-        if self.places[usize::from(shard_of(hash, self.config.shards_total))] == NOT_OWNED {
+        if id.is_empty() || self.places[usize::from(shard_of(hash, self.config.shards_total))] == NOT_OWNED {
             return None;
         }
         let video = self.find(hash, id)?;
         let line = &self.shards[usize::from(video.shard)].lines[video.slot as usize];
-        let count = |(board, state): (usize, &Board)| PeriodCount {
-            period: PERIODS[board],
-            window: Window::Sliding,
-            view_count: line.counts[board],
-            rank: state.frozen_rank(video),
-        };
-        Some(self.boards.iter().enumerate().map(count).collect())
+        Some(PERIODS.iter().copied().zip(line.counts).collect())
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<Member> {

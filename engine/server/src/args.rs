@@ -39,9 +39,12 @@ pub struct ServeArguments {
     /// TCP address for HTTP. Port 0 takes a free port.
     #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub http: SocketAddr,
-    /// CPUs to pin engine cores to, one core each. This version runs exactly one.
+    /// CPUs to pin engine cores to, one core each, 1 to 64. A later start may have more or fewer.
     #[arg(long, env = "HIGHWATER_CORES", default_value = "0", value_delimiter = ',', value_name = "CPU,…")]
     pub cores: Vec<usize>,
+    /// CPUs for the helpers: disk housekeeping, merging, HTTP. By default all that no core is pinned to.
+    #[arg(long, env = "HIGHWATER_HELPER_CORES", value_delimiter = ',', value_name = "CPU,…")]
+    pub helper_cores: Vec<usize>,
     /// Shards, 1 to 256: 16 for a new data directory unless given; fixed once the directory exists.
     #[arg(long, env = "HIGHWATER_SHARDS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,

@@ -4,7 +4,8 @@
 //! completed write, a helper's answer or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::fatal::fatal;
-use crate::park::Parking;
+use crate::park::{Parking, Waker};
+use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
 use crate::snapshots::CoreStatus;
 use crate::storekeeper::Brought;
@@ -14,7 +15,6 @@ use crossbeam_channel::{Receiver, Sender};
 use highwater_disk::UringLog;
 use highwater_pipeline::{Output, Pipeline, Reading, StoreRequest};
 use highwater_proto::{CloseReason, Snapshot};
-use highwater_ranking::CoreTop;
 use highwater_storage::LogDevice;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const SUBSCRIBER_UNSENT_MAX: usize = 256 << 10;
 
 /// One core with everything that belongs to it.
 pub struct Core {
+    /// Its number.
+    pub number: u16,
     /// What is done with batches.
     pub pipeline: Pipeline,
     /// The socket.
@@ -37,14 +39,16 @@ pub struct Core {
     pub ring: UringLog,
     /// Where the thread sleeps.
     pub parking: Parking,
-    /// Errands to the helper.
-    pub errands: Sender<StoreRequest>,
+    /// Errands to the helper, with this core's number.
+    pub errands: Sender<(u16, StoreRequest)>,
     /// Its answers.
     pub brought: Receiver<Brought>,
     /// Frozen lists for merging.
-    pub tops: Sender<(CoreTop, CoreStatus)>,
+    pub tops: Sender<Frozen>,
     /// Published snapshots.
     pub published: Receiver<Arc<Snapshot>>,
+    /// The wake-ups of all cores, by number.
+    pub wakers: Vec<Waker>,
     /// Set when the core is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -99,6 +103,7 @@ impl Loop {
         worked |= self.take_answers();
         worked |= self.take_written();
         worked |= self.core.pipeline.turn();
+        self.wake_others();
         worked |= self.submit();
         self.send_errands();
         worked |= self.publish(now);
@@ -146,6 +151,13 @@ impl Loop {
         worked
     }
 
+    /// Wakes the cores for which something was put into a lane.
+    fn wake_others(&mut self) {
+        while let Some(core) = self.core.pipeline.poll_wake() {
+            self.core.wakers[usize::from(core)].wake();
+        }
+    }
+
     fn submit(&mut self) -> bool {
         let mut worked = false;
         while let Some(write) = self.core.pipeline.poll_write() {
@@ -163,7 +175,7 @@ impl Loop {
     fn send_errands(&mut self) {
         while !self.core.errands.is_full() {
             let Some(errand) = self.core.pipeline.poll_errand() else { return };
-            if self.core.errands.send(errand).is_err() {
+            if self.core.errands.send((self.core.number, errand)).is_err() {
                 fatal("the storage helper is gone", &"its thread ended");
             }
         }
@@ -174,14 +186,14 @@ impl Loop {
         let mut worked = false;
         while let Some(top) = self.core.pipeline.poll_top() {
             worked = true;
-            let status = self.status(now);
-            if self.core.tops.send((top, status)).is_err() {
+            let frozen = Frozen { core: self.core.number, top, status: self.status(now) };
+            if self.core.tops.send(frozen).is_err() {
                 fatal("the merging helper is gone", &"its thread ended");
             }
         }
         while let Ok(snapshot) = self.core.published.try_recv() {
             worked = true;
-            self.core.pipeline.handle_published(snapshot.epoch);
+            self.core.pipeline.handle_published(snapshot.clone());
             self.latest = Some((snapshot, None));
         }
         self.send_snapshot();

@@ -70,7 +70,8 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
         data_dir: directory.join("data"),
         listen: free,
         http: free,
-        cores: vec![crate::park::first_allowed_cpu().context("no CPU to pin the core to")?],
+        cores: demo_cores()?,
+        helper_cores: Vec::new(),
         shards: None,
         memory: ByteSize::gib(1),
         skew_max: Duration::from_secs(60),
@@ -81,6 +82,12 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
         advertise: String::new(),
         accept_clock: false,
     })
+}
+
+/// A core on the first CPU; the rest is for the load and the helpers.
+fn demo_cores() -> Result<Vec<usize>> {
+    let allowed = crate::park::allowed_cpus().context("no CPU to pin the core to")?;
+    Ok(allowed.into_iter().take(1).collect())
 }
 
 fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions> {

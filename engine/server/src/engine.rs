@@ -1,24 +1,26 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: one pinned core, one helper for the data directory, one that merges and publishes, one for HTTP. They share
-//! bounded channels and the published snapshot, nothing else.
+//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one for HTTP.
+//! They share lanes, bounded channels and the published snapshot, nothing else.
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
+use crate::helpers::Helpers;
 use crate::metrics::MetricsText;
 use crate::park::{Parking, Waker, pin_current_thread};
 use crate::plan::MemoryPlan;
+use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicLimits};
-use crate::snapshots::{CoreStatus, Snapshots};
-use crate::storekeeper::Storekeeper;
+use crate::snapshots::Snapshots;
+use crate::storekeeper::{CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
 use anyhow::{Context, Result, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use highwater_disk::{FileDisk, UringLog};
-use highwater_pipeline::{Pipeline, PipelineConfig, RecoveryPlan, recover};
-use highwater_proto::limits::TOP_K_MAX;
-use highwater_proto::{InstanceId, Snapshot};
-use highwater_ranking::{CoreTop, IdHash, WindowLengths, merge};
+use highwater_pipeline::limits::CORES_MAX;
+use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, lane_mesh, recover};
+use highwater_proto::InstanceId;
+use highwater_ranking::IdHash;
 use highwater_storage::{
     Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
 };
@@ -70,8 +72,8 @@ pub struct Engine {
     pub ready: Ready,
     snapshots: Arc<Snapshots>,
     stop: Arc<AtomicBool>,
-    waker: Waker,
-    core: JoinHandle<()>,
+    wakers: Vec<Waker>,
+    cores: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
     http_stop: oneshot::Sender<()>,
     http: JoinHandle<()>,
@@ -84,60 +86,75 @@ impl Engine {
     /// What is wrong with a flag, an address, a certificate, the memory or the data directory, and the remedy.
     pub fn start(arguments: &ServeArguments) -> Result<Self> {
         let origin = Instant::now();
-        let cpu = single_core(&arguments.cores)?;
+        check_cores(&arguments.cores)?;
+        let cores = arguments.cores.len();
+        let helpers = Helpers::new(&arguments.helper_cores, &arguments.cores)?;
         let disk = FileDisk::open(&arguments.data_dir)?;
         let mut store = open_store(disk, arguments)?;
         let directory = *store.directory();
-        let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards)?;
+        let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
-        let limits = QuicLimits::within(plan.connection_bytes);
-        let connections_max = limits.connections_max as u64;
-        let driver = QuicDriver::bind(arguments.listen, &tls, 0, limits)?;
-        let drops = driver.kernel_drops();
-        let listen = driver.local_addr().context("the UDP socket has no address")?;
+        let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
+        let connections_max = (limits.connections_max * cores) as u64;
+        let drivers = bind_drivers(arguments, &tls, &limits)?;
+        let drops = drivers.iter().map(QuicDriver::kernel_drops).collect();
+        let listen = drivers.iter().map(QuicDriver::local_addr).collect::<std::io::Result<Vec<_>>>();
+        let listen = listen.context("a UDP socket has no address")?;
         let http_listener = TcpListener::bind(arguments.http)
             .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
-        let (pipeline, ring) = open_pipeline(&mut store, arguments, &plan, listen.port(), origin)?;
+        let ports = listen.iter().map(SocketAddr::port).collect();
+        let pipelines = open_pipelines(&mut store, arguments, &plan, ports, origin)?;
+        let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
+        let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
+        let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
         let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
         let snapshots = Arc::new(Snapshots::new(metrics));
         let stop = Arc::new(AtomicBool::new(false));
-        let parking = Parking::new().context("no descriptor is left for the core's wake-up; raise `ulimit -n`")?;
-        let waker = parking.waker();
-        let (errands, requests) = bounded(ERRANDS_MAX);
-        let (brought_sender, brought) = bounded(ERRANDS_MAX);
-        let (tops, tops_received) = bounded(ERRANDS_MAX);
-        let (published_sender, published) = bounded(ERRANDS_MAX);
-        let storekeeper = Storekeeper {
-            store,
-            log_retention_bytes: arguments.log_retention.as_u64(),
-            requests,
-            brought: brought_sender,
-            waker: waker.clone(),
-        };
-        let publisher = Publisher {
-            instance: directory.instance,
-            tops: tops_received,
-            snapshots: snapshots.clone(),
-            published: published_sender,
-            waker: waker.clone(),
-        };
-        let helpers = vec![spawn("store", move || storekeeper.run())?, spawn("merge", move || publisher.run())?];
-        let core = Core { pipeline, driver, ring, parking, errands, brought, tops, published, stop: stop.clone() };
-        let core = spawn_pinned(cpu, core, origin)?;
-        let (http_stop, http) = serve_http(http_listener, snapshots.clone())?;
+        let (errands, requests) = bounded(ERRANDS_MAX * cores);
+        let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
+        let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings);
+        for (number, (((pipeline, ring), driver), parking)) in (0..).zip(parts) {
+            let (brought_sender, brought) = bounded(ERRANDS_MAX);
+            let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
+            let waker = parking.waker();
+            desks.push(CoreDesk { brought: brought_sender, waker: waker.clone() });
+            published.push((published_sender, waker));
+            threads.push(Core {
+                number,
+                pipeline,
+                driver,
+                ring,
+                parking,
+                errands: errands.clone(),
+                brought,
+                tops: tops.clone(),
+                published: published_receiver,
+                wakers: wakers.clone(),
+                stop: stop.clone(),
+            });
+        }
+        drop((errands, tops));
+        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks);
+        let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published);
+        let helper_threads =
+            vec![helpers.spawn("store", move || storekeeper.run())?, helpers.spawn("merge", move || publisher.run())?];
+        let pinned = threads.into_iter().zip(&arguments.cores).map(|(core, cpu)| spawn_pinned(*cpu, core, origin));
+        let threads = pinned.collect::<Result<Vec<_>>>()?;
+        let (http_stop, http) = serve_http(&helpers, http_listener, snapshots.clone())?;
         let ready = Ready {
             event: "ready",
-            listen: vec![listen],
+            listen,
             http: http_address,
             ca: tls.ca_path.or_else(|| arguments.tls_cert.clone()).unwrap_or_default(),
             data_dir: arguments.data_dir.clone(),
             instance: format!("{:032x}", directory.instance.0),
             shards: directory.shards,
-            cores: vec![cpu],
+            cores: arguments.cores.clone(),
             pid: std::process::id(),
         };
-        Ok(Self { ready, snapshots, stop, waker, core, helpers, http_stop, http })
+        Ok(Self { ready, snapshots, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
     }
 
     /// The published snapshots.
@@ -151,11 +168,10 @@ impl Engine {
     /// When a thread panicked.
     pub fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.waker.wake();
+        self.wakers.iter().for_each(Waker::wake);
         let panicked = |_| anyhow::anyhow!("a thread of the engine panicked; its message is above");
-        self.core.join().map_err(panicked)?;
-        for helper in self.helpers {
-            helper.join().map_err(panicked)?;
+        for thread in self.cores.into_iter().chain(self.helpers) {
+            thread.join().map_err(panicked)?;
         }
         // The receiver is gone only when the thread has ended by itself.
         let _ = self.http_stop.send(());
@@ -165,15 +181,31 @@ impl Engine {
     }
 }
 
-/// The CPU of the one core.
-fn single_core(cores: &[usize]) -> Result<usize> {
-    match cores {
-        [cpu] => Ok(*cpu),
-        _ => bail!(
-            "--cores names {} CPUs, this version runs exactly one core: give one CPU, such as --cores=0",
-            cores.len()
-        ),
+/// Refuses a list of CPUs that no engine can run on.
+fn check_cores(cpus: &[usize]) -> Result<()> {
+    let mut distinct = cpus.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if cpus.is_empty() || cpus.len() > CORES_MAX {
+        bail!("--cores names {} CPUs, allowed are 1 to {CORES_MAX}", cpus.len());
     }
+    if distinct.len() < cpus.len() {
+        bail!("--cores={cpus:?} names a CPU twice: two cores on one CPU would only wait for each other");
+    }
+    Ok(())
+}
+
+/// One endpoint for each core, on ports in a row, or on free ones.
+fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits) -> Result<Vec<QuicDriver>> {
+    let base = arguments.listen;
+    let bind = |core: usize| {
+        let offset = if base.port() == 0 { 0 } else { core };
+        let port = u16::try_from(usize::from(base.port()) + offset);
+        let port =
+            port.with_context(|| format!("--listen={base} leaves no port for core {core}: choose a lower one"))?;
+        Ok(QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone())?)
+    };
+    (0..arguments.cores.len()).map(bind).collect()
 }
 
 fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {
@@ -199,45 +231,58 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
     Ok(Store::open(disk, options)?)
 }
 
-/// Reads the data directory back and opens its log for writing.
-fn open_pipeline(
+/// Reads the data directory back and opens each core's log for writing.
+fn open_pipelines(
     store: &mut Store<FileDisk>,
     arguments: &ServeArguments,
     plan: &MemoryPlan,
-    port: u16,
+    ports: Vec<u16>,
     origin: Instant,
-) -> Result<(Pipeline, UringLog)> {
+) -> Result<Vec<(Pipeline, UringLog)>> {
     let directory = *store.directory();
-    let recovered = recover(
-        store,
-        RecoveryPlan {
-            ranking: plan.ranking(directory.shards, directory.hash_seed),
-            wall_ms: read_clocks(Instant::now(), origin).wall_ms,
-            accept_clock: arguments.accept_clock,
-            lateness_max_ms: directory.lateness_max_ms,
-        },
-    )?;
-    let log_limits = LogLimits { segment_bytes: directory.segment_bytes, ..LogLimits::default() };
-    let mut ring = UringLog::open(&arguments.data_dir, log_limits.depth)?;
-    let mut log = LogWriter::new(store.log_identity(LogNumber(0)), log_limits);
-    prepare_log(store, &mut ring, &mut log)?;
+    let recovery = RecoveryPlan {
+        ranking: plan.ranking(directory.shards, directory.hash_seed),
+        cores: ports.len() as u16,
+        wall_ms: read_clocks(Instant::now(), origin).wall_ms,
+        accept_clock: arguments.accept_clock,
+        lateness_max_ms: directory.lateness_max_ms,
+    };
+    let recovered = recover(store, &recovery)?;
     let config = PipelineConfig {
         core: 0,
-        ports: vec![port],
         host: arguments.advertise.clone(),
         instance: directory.instance,
         hash: IdHash::new(directory.hash_seed),
         shards_total: directory.shards,
         skew_max_ms: arguments.skew_max.as_millis() as u64,
         lateness_max_ms: directory.lateness_max_ms,
+        ports,
     };
-    Ok((Pipeline::new(config, recovered, log, read_clocks(Instant::now(), origin)), ring))
+    let lanes = lane_mesh(recovered.len());
+    let open = |((recovered, lanes), core): ((Recovered, CoreLanes), u16)| {
+        let (log, ring) = open_log(store, arguments, LogNumber(u32::from(core)))?;
+        let reading = read_clocks(Instant::now(), origin);
+        Ok((Pipeline::new(PipelineConfig { core, ..config.clone() }, recovered, lanes, log, reading), ring))
+    };
+    recovered.into_iter().zip(lanes).zip(0..).map(open).collect()
+}
+
+fn open_log(
+    store: &mut Store<FileDisk>,
+    arguments: &ServeArguments,
+    number: LogNumber,
+) -> Result<(LogWriter, UringLog)> {
+    let limits = LogLimits { segment_bytes: store.directory().segment_bytes, ..LogLimits::default() };
+    let mut ring = UringLog::open(&arguments.data_dir, limits.depth)?;
+    let mut log = LogWriter::new(store.log_identity(number), limits);
+    prepare_log(store, number, &mut ring, &mut log)?;
+    Ok((log, ring))
 }
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
 /// the same, refuses batches and goes on asking.
-fn prepare_log(store: &mut Store<FileDisk>, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
-    match store.prepare_segment(LogNumber(0)) {
+fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
+    match store.prepare_segment(number) {
         Ok(segment) => {
             let path = segment.path.clone();
             let handle = ring.attach(&segment).with_context(|| format!("cannot open the log segment {path}"))?;
@@ -255,17 +300,11 @@ fn prepare_log(store: &mut Store<FileDisk>, ring: &mut UringLog, log: &mut LogWr
     Ok(())
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .with_context(|| format!("cannot start the thread {name:?}; look at the limits on threads and memory"))
-}
-
-/// Starts the core's thread and waits until it is pinned.
+/// Starts a core's thread and waits until it is pinned.
 fn spawn_pinned(cpu: usize, core: Core, origin: Instant) -> Result<JoinHandle<()>> {
     let (pinned, is_pinned) = bounded(1);
-    let thread = spawn("core-0", move || {
+    let name = format!("core-{}", core.number);
+    let thread = crate::helpers::spawn(&name, move || {
         let outcome = pin_current_thread(cpu);
         let failed = outcome.is_err();
         // The receiver waits for exactly this message.
@@ -274,37 +313,19 @@ fn spawn_pinned(cpu: usize, core: Core, origin: Instant) -> Result<JoinHandle<()
             core.run(origin);
         }
     })?;
-    is_pinned.recv().context("the core's thread ended before it was pinned")??;
+    is_pinned.recv().context("a core's thread ended before it was pinned")??;
     Ok(thread)
 }
 
-/// Merges the cores' lists and publishes them.
-struct Publisher {
-    instance: InstanceId,
-    tops: Receiver<(CoreTop, CoreStatus)>,
+fn serve_http(
+    helpers: &Helpers,
+    listener: TcpListener,
     snapshots: Arc<Snapshots>,
-    published: Sender<Arc<Snapshot>>,
-    waker: Waker,
-}
-
-impl Publisher {
-    fn run(self) {
-        let windows = WindowLengths::default();
-        while let Ok((top, status)) = self.tops.recv() {
-            let snapshot = Arc::new(merge(self.instance, &[top], TOP_K_MAX, &windows));
-            self.snapshots.publish(snapshot.clone(), status);
-            if self.published.send(snapshot).is_ok() {
-                self.waker.wake();
-            }
-        }
-    }
-}
-
-fn serve_http(listener: TcpListener, snapshots: Arc<Snapshots>) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
+) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
     listener.set_nonblocking(true).context("the TCP socket cannot be made non-blocking")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let thread = spawn("http", move || {
+    let thread = helpers.spawn("http", move || {
         runtime.block_on(async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {

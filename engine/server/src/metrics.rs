@@ -1,10 +1,11 @@
-//! The Prometheus text of an engine: made anew for each scrape from what the core last published.
+//! The Prometheus text of an engine: made anew for each scrape from what the cores last published.
 //!
-//! Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum
+//! Counts are sums over the cores; what differs from core to core has a label. Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum
 //! of counted, duplicate and refused views.
 
 use crate::quic::KernelDrops;
 use crate::snapshots::CoreStatus;
+use highwater_pipeline::Stats;
 use highwater_proto::{BatchRefusal, CloseReason, Period, Snapshot, ViewRefusal, Window};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -21,8 +22,8 @@ pub struct MetricsText {
     pub memory_bytes: u64,
     /// Connections allowed at once.
     pub connections_max: u64,
-    /// Datagrams that the kernel drops at the core's socket.
-    pub drops: KernelDrops,
+    /// Datagrams that the kernel drops at each core's socket.
+    pub drops: Vec<KernelDrops>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +34,11 @@ struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Board {
     period: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCore {
+    core: u64,
 }
 
 /// A registry that is filled once and encoded once.
@@ -53,6 +59,14 @@ impl Page {
         self.registry.register(name, help, gauge);
     }
 
+    fn by_core(&mut self, name: &str, help: &str, cores: &[CoreStatus], value: impl Fn(&CoreStatus) -> u64) {
+        let family = Family::<OfCore, Gauge>::default();
+        for (status, core) in cores.iter().zip(0..) {
+            family.get_or_create(&OfCore { core }).set(i64::try_from(value(status)).unwrap_or(i64::MAX));
+        }
+        self.registry.register(name, help, family);
+    }
+
     fn by_reason(&mut self, name: &str, help: &str, values: impl Iterator<Item = (&'static str, u64)>) {
         let family = Family::<Reason, Counter>::default();
         for (reason, value) in values {
@@ -64,13 +78,17 @@ impl Page {
 
 impl MetricsText {
     /// The whole page.
-    pub fn render(&self, status: &CoreStatus, snapshot: Option<&Snapshot>, age: Duration) -> String {
+    pub fn render(&self, cores: &[CoreStatus], snapshot: Option<&Snapshot>, age: Duration) -> String {
         let mut page = Page { registry: Registry::with_prefix("highwater") };
-        views(&mut page, status);
-        work(&mut page, status);
-        network(&mut page, status);
-        if let Some(drops) = self.drops.read() {
-            page.counter("udp_drops", "Datagrams that the kernel dropped because the core was late", drops);
+        let mut stats = Stats::default();
+        cores.iter().for_each(|core| stats.add(&core.stats));
+        views(&mut page, &stats);
+        work(&mut page, &stats, cores);
+        network(&mut page, &stats, cores);
+        let drops: Vec<u64> = self.drops.iter().filter_map(|drops| drops.read()).collect();
+        if !drops.is_empty() {
+            let help = "Datagrams that the kernel dropped because a core was late";
+            page.counter("udp_drops", help, drops.iter().sum());
         }
         page.gauge("memory_limit_bytes", "What --memory allows", self.memory_bytes);
         page.gauge("connections_max", "Connections allowed at once", self.connections_max);
@@ -87,8 +105,7 @@ impl MetricsText {
     }
 }
 
-fn views(page: &mut Page, status: &CoreStatus) {
-    let stats = &status.stats;
+fn views(page: &mut Page, stats: &Stats) {
     page.counter("views_received", "Views of all answered batches", stats.views_received);
     page.counter("views_counted", "Views counted", stats.views_counted);
     page.counter("views_duplicate", "Views of retried batches that had been counted before", stats.views_duplicate);
@@ -102,31 +119,38 @@ fn views(page: &mut Page, status: &CoreStatus) {
     page.by_reason("batches_refused", "Batches refused as a whole", refused);
 }
 
-fn work(page: &mut Page, status: &CoreStatus) {
-    let stats = &status.stats;
+fn work(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.gauge("videos", "Distinct videos known", stats.videos);
     page.gauge("videos_max", "Distinct videos that fit", stats.videos_max);
     page.gauge("producers", "Producers known", stats.producers);
-    page.gauge("lane_cells_waiting", "Cells waiting in lanes", stats.lane_cells_waiting);
-    page.counter("intake_waits", "Times that intake waited for room in the log or a lane", stats.intake_waits);
-    page.counter("log_bytes", "Bytes of batches appended to the log", stats.log_bytes);
-    page.counter("cuts", "Cut files closed", stats.cuts);
+    page.by_core("lane_cells_waiting", "Cells waiting in the lanes into a core", cores, |one| {
+        one.stats.lane_cells_waiting
+    });
+    page.counter("intake_waits", "Times that intake waited for room in the log, a lane or a table", stats.intake_waits);
+    page.counter("questions", "Batches for which cores asked each other about ids, tables being full", stats.questions);
+    page.counter("log_bytes", "Bytes of batches appended to the logs", stats.log_bytes);
+    page.counter("cuts", "Cut files written", stats.cuts);
     page.counter("markers", "Markers issued", stats.markers);
-    page.gauge("loop_turn_us_max", "Longest turn of a core's loop in the last second", status.loop_turn_us_max);
-    page.gauge("core_busy_permille", "Share of the last second that the core did not sleep", status.busy_permille);
+    page.by_core("loop_turn_us_max", "Longest turn of a core's loop in the last second", cores, |one| {
+        one.loop_turn_us_max
+    });
+    page.by_core("core_busy_permille", "Share of the last second that a core did not sleep", cores, |one| {
+        one.busy_permille
+    });
 }
 
-fn network(page: &mut Page, status: &CoreStatus) {
-    let (stats, quic) = (&status.stats, &status.quic);
-    page.gauge("connections", "Connections now", status.connections);
-    page.counter("connections_opened", "Connections opened", quic.connections_opened);
-    page.counter("connections_refused", "Connections refused over the limit", quic.connections_refused);
-    page.counter("datagrams_received", "Datagrams received", quic.datagrams_received);
-    page.gauge("udp_receive_buffer_bytes", "Receive buffer that the kernel gave", status.receive_buffer_bytes);
-    page.counter("quic_bytes_received", "Bytes received", quic.bytes_received);
-    page.counter("quic_bytes_sent", "Bytes sent", quic.bytes_sent);
+fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
+    let sum = |value: fn(&CoreStatus) -> u64| cores.iter().map(value).sum();
+    page.by_core("connections", "Connections now", cores, |one| one.connections);
+    page.counter("connections_opened", "Connections opened", sum(|one| one.quic.connections_opened));
+    page.counter("connections_refused", "Connections refused over the limit", sum(|one| one.quic.connections_refused));
+    page.counter("datagrams_received", "Datagrams received", sum(|one| one.quic.datagrams_received));
+    let help = "Receive buffer that the kernel gave to each core";
+    page.by_core("udp_receive_buffer_bytes", help, cores, |one| one.receive_buffer_bytes);
+    page.counter("quic_bytes_received", "Bytes received", sum(|one| one.quic.bytes_received));
+    page.counter("quic_bytes_sent", "Bytes sent", sum(|one| one.quic.bytes_sent));
     page.counter("welcomes", "Hellos answered with a welcome", stats.welcomes);
-    page.counter("redirects", "Hellos answered with a redirect", stats.redirects);
+    page.counter("redirects", "Hellos and look-ups answered with a redirect to another core", stats.redirects);
     let closed = CloseReason::ALL.iter().map(|reason| reason.as_str()).zip(stats.sessions_closed);
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
 }
@@ -156,13 +180,16 @@ mod tests {
 
     #[test]
     fn the_page_has_every_reason_and_units_in_its_names() {
-        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops: KernelDrops::default() };
+        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops: vec![KernelDrops::default()] };
         let mut status = CoreStatus::default();
         status.stats.views_counted = 7;
         status.stats.views_refused[0] = 3;
-        let page = text.render(&status, None, Duration::from_millis(12));
-        assert!(page.contains("highwater_views_counted_total 7"), "{page}");
-        assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 3"), "{page}");
+        let mut other = status.clone();
+        other.loop_turn_us_max = 40;
+        let page = text.render(&[status, other], None, Duration::from_millis(12));
+        assert!(page.contains("highwater_views_counted_total 14"), "{page}");
+        assert!(page.contains("highwater_loop_turn_us_max{core=\"1\"} 40"), "{page}");
+        assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 6"), "{page}");
         assert!(page.contains("highwater_snapshot_age_ms 12"), "{page}");
         for reason in BatchRefusal::ALL {
             assert!(page.contains(&format!("batches_refused_total{{reason=\"{}\"}}", reason.as_str())), "{page}");

@@ -143,11 +143,23 @@ pub fn pin_current_thread(cpu: usize) -> Result<(), PinError> {
     sched_setaffinity(None, &only).map_err(system)
 }
 
-/// The lowest CPU that this process may use; `None` if the system does not say.
-#[must_use]
-pub fn first_allowed_cpu() -> Option<usize> {
-    let allowed = sched_getaffinity(None).ok()?;
-    (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu))
+/// Lets the calling thread run on any of some CPUs.
+///
+/// # Errors
+/// The system's error.
+pub fn allow_current_thread(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// The CPUs that the calling thread may use, ascending.
+///
+/// # Errors
+/// The system's error.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
 
 /// A CPU set as `0-3,8`.

@@ -6,12 +6,21 @@
 //! | 1/8 | receive windows and held batches of connections |
 //! | 1/16 | views outside the current minute, frozen cuts included |
 //! | rest | log buffers, lanes, producer table, snapshots, program |
+//!
+//! Tables go by shard, all else by core.
 
-use highwater_pipeline::limits::CUTS_UNWRITTEN_MAX;
+use highwater_pipeline::limits::{CUTS_UNWRITTEN_MAX, lanes_bytes};
 use highwater_ranking::{RankingConfig, WindowLengths};
+use highwater_storage::LogLimits;
 
 /// The least memory that an engine starts with.
 pub const MEMORY_BYTES_MIN: u64 = 512 << 20;
+
+/// What is left of the rest for everything that is the same however many cores there are.
+const PROGRAM_BYTES: u64 = 40 << 20;
+
+/// Of the memory, this part is the rest: 3/16.
+const REST_PARTS: u64 = 3;
 
 /// Why no plan could be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -22,6 +31,19 @@ pub enum PlanError {
         /// What was given.
         memory_bytes: u64,
     },
+    /// Too little for so many cores.
+    #[error(
+        "--memory is {memory_bytes} bytes, {cores} cores need at least {needed_bytes} for their lanes and logs; give it \
+         more, or fewer --cores"
+    )]
+    TooManyCores {
+        /// What was given.
+        memory_bytes: u64,
+        /// Cores asked for.
+        cores: u16,
+        /// What they need.
+        needed_bytes: u64,
+    },
 }
 
 /// The division of the memory.
@@ -31,20 +53,26 @@ pub struct MemoryPlan {
     pub videos_per_shard_max: u32,
     /// Bytes of long ids that one shard can hold.
     pub id_arena_bytes_per_shard: usize,
-    /// Late views before an early cut.
+    /// Late views of a core before an early cut.
     pub late_views_max: usize,
-    /// Bytes for all connections together.
+    /// Bytes for all connections of all cores together.
     pub connection_bytes: u64,
 }
 
 impl MemoryPlan {
-    /// Divides `memory_bytes` between `shards` shards and the rest.
+    /// Divides `memory_bytes` between `shards` shards and `cores` cores.
     ///
     /// # Errors
-    /// [`PlanError::TooLittle`] below [`MEMORY_BYTES_MIN`].
-    pub fn new(memory_bytes: u64, shards: u16) -> Result<Self, PlanError> {
+    /// [`PlanError`] below [`MEMORY_BYTES_MIN`], or when lanes and logs of so many cores do not fit.
+    pub fn new(memory_bytes: u64, shards: u16, cores: u16) -> Result<Self, PlanError> {
         if memory_bytes < MEMORY_BYTES_MIN {
             return Err(PlanError::TooLittle { memory_bytes });
+        }
+        let log = LogLimits::default();
+        let log_bytes = (log.buffers * log.buffer_bytes) as u64 * u64::from(cores);
+        let needed_bytes = (PROGRAM_BYTES + lanes_bytes(usize::from(cores)) + log_bytes) * 16 / REST_PARTS;
+        if memory_bytes < needed_bytes {
+            return Err(PlanError::TooManyCores { memory_bytes, cores, needed_bytes });
         }
         let table_bytes = memory_bytes / 8 * 5 / u64::from(shards);
         let arena_bytes = table_bytes / 16;
@@ -59,16 +87,16 @@ impl MemoryPlan {
         Ok(Self {
             videos_per_shard_max: u32::try_from(videos).unwrap_or(u32::MAX).min(highwater_ranking::SLOTS_MAX),
             id_arena_bytes_per_shard: arena_bytes as usize,
-            late_views_max: (memory_bytes / 16 / 8 / late_copies) as usize,
+            late_views_max: (memory_bytes / 16 / 8 / late_copies / u64::from(cores)) as usize,
             connection_bytes: memory_bytes / 8,
         })
     }
 
-    /// The ranking of one core that owns all `shards` shards.
+    /// The ranking of a core, to be told which of the `shards` shards it owns.
     pub fn ranking(&self, shards: u16, hash_seed: u64) -> RankingConfig {
         RankingConfig {
             shards_total: shards,
-            owned: (0..shards).collect(),
+            owned: Vec::new(),
             hash_seed,
             videos_per_shard_max: self.videos_per_shard_max,
             id_arena_bytes_per_shard: self.id_arena_bytes_per_shard,
@@ -85,11 +113,12 @@ mod tests {
 
     #[test]
     fn the_shares_stay_within_the_memory() {
-        for (memory_bytes, shards) in [(MEMORY_BYTES_MIN, 1), (MEMORY_BYTES_MIN, 256), (4 << 30, 16), (512 << 30, 64)] {
-            let plan = MemoryPlan::new(memory_bytes, shards).unwrap();
+        let small = MEMORY_BYTES_MIN;
+        for (memory_bytes, shards, cores) in [(small, 1, 1), (small, 256, 1), (4 << 30, 16, 8), (512 << 30, 64, 64)] {
+            let plan = MemoryPlan::new(memory_bytes, shards, cores).unwrap();
             let tables = RankingConfig::shard_bytes(plan.videos_per_shard_max, plan.id_arena_bytes_per_shard);
             let tables = tables * u64::from(shards);
-            let late = plan.late_views_max as u64 * 8 * (3 + CUTS_UNWRITTEN_MAX as u64);
+            let late = plan.late_views_max as u64 * 8 * (3 + CUTS_UNWRITTEN_MAX as u64) * u64::from(cores);
             assert!(tables + plan.connection_bytes + late <= memory_bytes / 16 * 13, "{memory_bytes} {shards}");
             assert!(plan.videos_per_shard_max >= 1000, "{memory_bytes} {shards}: {plan:?}");
         }
@@ -97,7 +126,9 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_refused_with_the_figures() {
-        let error = MemoryPlan::new(1 << 20, 16).unwrap_err().to_string();
+        let error = MemoryPlan::new(1 << 20, 16, 1).unwrap_err().to_string();
         assert!(error.contains("1048576") && error.contains("512MiB"), "{error}");
+        let error = MemoryPlan::new(MEMORY_BYTES_MIN, 16, 64).unwrap_err().to_string();
+        assert!(error.contains("536870912") && error.contains("64 cores"), "{error}");
     }
 }

@@ -31,11 +31,12 @@ pub struct CoreStatus {
     pub busy_permille: u64,
 }
 
-/// The latest snapshot and what the engine says of itself.
+/// The latest snapshot and what the cores say of themselves.
 pub struct Snapshots {
     latest: ArcSwapOption<Snapshot>,
     published_at: ArcSwap<Instant>,
-    status: ArcSwap<CoreStatus>,
+    /// By core.
+    statuses: ArcSwap<Vec<CoreStatus>>,
     epoch: watch::Sender<Epoch>,
     metrics: MetricsText,
 }
@@ -46,7 +47,7 @@ impl Snapshots {
         Self {
             latest: ArcSwapOption::empty(),
             published_at: ArcSwap::from_pointee(Instant::now()),
-            status: ArcSwap::default(),
+            statuses: ArcSwap::default(),
             epoch: watch::Sender::new(Epoch(0)),
             metrics,
         }
@@ -56,12 +57,12 @@ impl Snapshots {
     ///
     /// # Panics
     /// When its epoch is not newer than the last one's.
-    pub fn publish(&self, snapshot: Arc<Snapshot>, status: CoreStatus) {
+    pub fn publish(&self, snapshot: Arc<Snapshot>, statuses: Vec<CoreStatus>) {
         let epoch = snapshot.epoch;
         assert!(epoch > *self.epoch.borrow(), "epoch {} was published after {}", epoch.0, self.epoch.borrow().0);
         self.latest.store(Some(snapshot));
         self.published_at.store(Arc::new(Instant::now()));
-        self.status.store(Arc::new(status));
+        self.statuses.store(Arc::new(statuses));
         self.epoch.send_replace(epoch);
     }
 }
@@ -89,6 +90,6 @@ impl SnapshotSource for Snapshots {
 
     fn metrics(&self) -> String {
         let age = self.published_at.load().elapsed();
-        self.metrics.render(&self.status.load(), self.latest.load().as_deref(), age)
+        self.metrics.render(&self.statuses.load(), self.latest.load().as_deref(), age)
     }
 }

@@ -221,7 +221,10 @@ impl Intakes<'_> {
                 stream.role = Role::Lookup;
                 stream.clear();
                 let mut frame = Vec::new();
-                self.pipeline.lookup(&lookup.video_id).encode(&mut frame);
+                match self.pipeline.handle_lookup(&lookup.video_id) {
+                    Ok(counts) => counts.encode(&mut frame),
+                    Err(redirect) => redirect.encode(&mut frame),
+                }
                 self.streams.deeds.push_back(Deed::Write(key, frame.into()));
                 self.streams.deeds.push_back(Deed::Finish(key));
                 Intake::Taken

@@ -41,7 +41,7 @@ fn acknowledgements_follow_the_log_when_writes_complete_out_of_order() {
         let mut acked = Vec::new();
         for completed in 1..=4 {
             assert!(acked.len() < completed);
-            assert!(world.engine.complete().unwrap());
+            assert!(world.engine.complete(0).unwrap());
             world.turn();
             acked.extend(acks(&mut world.engine));
             assert!(acked.iter().copied().eq(1..=acked.len() as u64), "in log order: {acked:?}");
@@ -61,7 +61,7 @@ fn a_failed_write_ends_the_process_without_another_acknowledgement() {
     assert_eq!(world.send(session, &payload(producer, 2, &[("a", START_MS)], 1)), Intake::Taken);
     world.turn();
     world.disk.fail_after(0);
-    assert!(world.engine.complete().is_err());
+    assert!(world.engine.complete(0).is_err());
     world.turn();
     assert!(world.engine.outputs().is_empty());
     world.restart(Some(2)).unwrap();

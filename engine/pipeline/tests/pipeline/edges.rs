@@ -150,7 +150,7 @@ fn late_views_at_twice_their_budget_wait_for_the_cuts_to_be_written() {
         // The helper that writes cuts does not come to do it.
         for _ in 0..20 {
             world.turn();
-            world.engine.complete().unwrap();
+            world.engine.complete(0).unwrap();
             world.snapshots.extend(world.engine.publish());
         }
         told += world.engine.outputs().len() as u64;

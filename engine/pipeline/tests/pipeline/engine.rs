@@ -1,21 +1,22 @@
-//! One life of the engine's shell, in steps that the test chooses: pipeline, store, log device, publisher.
+//! One life of the engine's shell, in steps that the test chooses: pipelines of all cores, store, log devices, publisher.
 //!
 //! A step that meets a failed disk ends this life, as the process would end.
 
 use highwater_pipeline::{
-    CutErrand, LeavingSlice, Output, Pipeline, PipelineConfig, Reading, Recovered, RecoveryError, RecoveryPlan,
-    SessionId, StoreAnswer, StoreRequest, recover,
+    CutErrand, Gather, Intake, LeavingSlice, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan,
+    SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
 };
 use highwater_proto::{
-    Ack, BatchRefused, CloseReason, Epoch, FRAME_HEADER_BYTES, FrameHeader, FrameKind, InstanceId, Redirect, Snapshot,
-    Welcome,
+    Ack, BatchRefused, CloseReason, Epoch, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Hello, InstanceId, Redirect,
+    Snapshot, Welcome,
 };
-use highwater_ranking::{CoreTop, IdHash, RankingConfig, WindowLengths, merge};
+use highwater_ranking::{CoreTop, IdHash, RankingConfig, RunRequest, WindowLengths, merge};
 use highwater_storage::{
     CorePart, Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
     OpenOptions, PreparedSegment, StorageError, Store,
 };
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 pub(crate) const SEGMENT_BYTES: u64 = 1200 << 10;
 pub(crate) const INSTANCE: InstanceId = InstanceId(5);
@@ -25,6 +26,7 @@ const HASH_SEED: u64 = 77;
 /// The sizes and rules of a test.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) cores: u16,
     pub(crate) shards: u16,
     pub(crate) videos_per_shard_max: u32,
     pub(crate) id_arena_bytes_per_shard: usize,
@@ -47,6 +49,7 @@ impl Default for Setup {
             segment_bytes: SEGMENT_BYTES,
         };
         Self {
+            cores: 1,
             shards: 4,
             videos_per_shard_max: 4096,
             id_arena_bytes_per_shard: 1 << 20,
@@ -65,7 +68,7 @@ impl Setup {
     fn ranking(&self) -> RankingConfig {
         RankingConfig {
             shards_total: self.shards,
-            owned: (0..self.shards).collect(),
+            owned: Vec::new(),
             hash_seed: HASH_SEED,
             videos_per_shard_max: self.videos_per_shard_max,
             id_arena_bytes_per_shard: self.id_arena_bytes_per_shard,
@@ -124,18 +127,29 @@ enum Brought {
     Answer(StoreAnswer),
 }
 
+/// One core of an engine.
+pub(crate) struct Core {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) device: MemoryLogDevice,
+    answers: VecDeque<Brought>,
+    published: VecDeque<Arc<Snapshot>>,
+}
+
 /// One life of the engine.
 pub(crate) struct Engine {
-    pub(crate) pipeline: Pipeline,
+    pub(crate) cores: Vec<Core>,
     pub(crate) store: Store<MemoryDisk>,
-    pub(crate) device: MemoryLogDevice,
     /// The last epoch that an earlier life may have used.
     pub(crate) issued_before: Epoch,
     /// Engine time at the start.
     pub(crate) time_ms: u64,
-    errands: VecDeque<StoreRequest>,
-    answers: VecDeque<Brought>,
-    tops: VecDeque<CoreTop>,
+    /// The core that each session has come to.
+    pub(crate) sessions: HashMap<SessionId, usize>,
+    errands: VecDeque<(usize, StoreRequest)>,
+    parts: Gather<CorePart>,
+    leaving: Gather<Vec<RunRequest>>,
+    tops: Gather<CoreTop>,
+    snapshots: VecDeque<Snapshot>,
     top_k: usize,
     windows: WindowLengths,
 }
@@ -145,15 +159,16 @@ impl Engine {
         let mut store = Store::open(disk.clone(), setup.options())?;
         let plan = RecoveryPlan {
             ranking: setup.ranking(),
+            cores: setup.cores,
             wall_ms: reading.wall_ms,
             accept_clock: setup.accept_clock,
             lateness_max_ms: setup.lateness_max_ms,
         };
-        let recovered = recover(&mut store, plan)?;
-        let Recovered { issued, time_ms, .. } = recovered;
-        let config = PipelineConfig {
-            core: 0,
-            ports: vec![PORT],
+        let recovered = recover(&mut store, &plan)?;
+        let (issued_before, time_ms) = (recovered[0].issued, recovered[0].time_ms);
+        let config = |core| PipelineConfig {
+            core,
+            ports: (PORT..).take(usize::from(setup.cores)).collect(),
             host: String::new(),
             instance: INSTANCE,
             hash: IdHash::new(HASH_SEED),
@@ -161,63 +176,93 @@ impl Engine {
             skew_max_ms: setup.skew_max_ms,
             lateness_max_ms: setup.lateness_max_ms,
         };
-        let log = LogWriter::new(store.log_identity(LogNumber(0)), setup.log);
+        let mesh = lane_mesh(usize::from(setup.cores));
+        let cores = recovered.into_iter().zip(mesh).zip(0..).map(|((recovered, lanes), core)| {
+            let log = LogWriter::new(store.log_identity(LogNumber(u32::from(core))), setup.log);
+            Core {
+                pipeline: Pipeline::new(config(core), recovered, lanes, log, reading),
+                device: MemoryLogDevice::new(disk, setup.log.depth, seed ^ u64::from(core)),
+                answers: VecDeque::new(),
+                published: VecDeque::new(),
+            }
+        });
         Ok(Self {
-            pipeline: Pipeline::new(config, recovered, log, reading),
+            cores: cores.collect(),
             store,
-            device: MemoryLogDevice::new(disk, setup.log.depth, seed),
-            issued_before: issued,
+            issued_before,
             time_ms,
+            sessions: HashMap::new(),
             errands: VecDeque::new(),
-            answers: VecDeque::new(),
-            tops: VecDeque::new(),
+            parts: Gather::new(usize::from(setup.cores)),
+            leaving: Gather::new(usize::from(setup.cores)),
+            tops: Gather::new(usize::from(setup.cores)),
+            snapshots: VecDeque::new(),
             top_k: setup.top_k,
             windows: setup.windows,
         })
     }
 
-    /// One turn of the pipeline; submits what it wants written.
-    pub(crate) fn turn(&mut self, reading: Reading) -> bool {
-        self.pipeline.handle_time(reading);
-        let mut worked = self.pipeline.turn();
-        worked |= self.submit();
-        while let Some(errand) = self.pipeline.poll_errand() {
-            self.errands.push_back(errand);
+    /// Says hello to the producer's home core.
+    pub(crate) fn hello(&mut self, session: SessionId, hello: &Hello) -> Intake {
+        let home = home_core(hello.producer, self.cores.len() as u16);
+        self.hello_to(usize::from(home), session, hello)
+    }
+
+    /// Says hello to a core.
+    pub(crate) fn hello_to(&mut self, core: usize, session: SessionId, hello: &Hello) -> Intake {
+        self.sessions.insert(session, core);
+        self.cores[core].pipeline.handle_hello(session, hello)
+    }
+
+    /// The core of a session.
+    pub(crate) fn at(&mut self, session: SessionId) -> &mut Pipeline {
+        let core = self.sessions.get(&session).copied().unwrap_or(0);
+        &mut self.cores[core].pipeline
+    }
+
+    /// One turn of a core's pipeline; submits what it wants written.
+    pub(crate) fn turn(&mut self, core: usize, reading: Reading) -> bool {
+        let Core { pipeline, device, .. } = &mut self.cores[core];
+        pipeline.handle_time(reading);
+        let mut worked = pipeline.turn();
+        while let Some(write) = pipeline.poll_write() {
+            assert!(device.submit(write).is_ok(), "the log's depth is within the device's");
             worked = true;
         }
-        while let Some(top) = self.pipeline.poll_top() {
-            self.tops.push_back(top);
+        while let Some(handle) = pipeline.poll_retired() {
+            device.detach(handle);
+        }
+        while let Some(errand) = pipeline.poll_errand() {
+            self.errands.push_back((core, errand));
+            worked = true;
+        }
+        while let Some(top) = pipeline.poll_top() {
+            let tops = self.tops.put(core, top);
+            self.snapshots.extend(tops.map(|tops| merge(INSTANCE, &tops, self.top_k, &self.windows)));
+            worked = true;
+        }
+        while pipeline.poll_wake().is_some() {
             worked = true;
         }
         worked
     }
 
-    fn submit(&mut self) -> bool {
-        let mut worked = false;
-        while let Some(write) = self.pipeline.poll_write() {
-            assert!(self.device.submit(write).is_ok(), "the log's depth is within the device's");
-            worked = true;
-        }
-        while let Some(handle) = self.pipeline.poll_retired() {
-            self.device.detach(handle);
-        }
-        worked
-    }
-
-    /// Completes one write of the log.
-    pub(crate) fn complete(&mut self) -> Result<bool, Died> {
-        let Some(written) = self.device.complete() else { return Ok(false) };
+    /// Completes one write of a core's log.
+    pub(crate) fn complete(&mut self, core: usize) -> Result<bool, Died> {
+        let Core { pipeline, device, .. } = &mut self.cores[core];
+        let Some(written) = device.complete() else { return Ok(false) };
         written.result?;
-        self.pipeline.handle_written(written.write);
+        pipeline.handle_written(written.write);
         Ok(true)
     }
 
     /// Does the oldest errand.
     pub(crate) fn errand(&mut self) -> Result<bool, Died> {
-        let Some(errand) = self.errands.pop_front() else { return Ok(false) };
-        let answers = &mut self.answers;
+        let Some((core, errand)) = self.errands.pop_front() else { return Ok(false) };
+        let log = LogNumber(core as u32);
+        let answers = &mut self.cores[core].answers;
         match errand {
-            StoreRequest::PrepareSegment => match self.store.prepare_segment(LogNumber(0)) {
+            StoreRequest::PrepareSegment => match self.store.prepare_segment(log) {
                 Ok(segment) => answers.push_back(Brought::Segment(segment)),
                 Err(error) if error.is_no_space() => {
                     answers.push_back(Brought::Answer(StoreAnswer::NoSpace(error.to_string())));
@@ -234,60 +279,105 @@ impl Engine {
             }
             StoreRequest::WriteCut(errand) => {
                 let CutErrand { cut, position, producers } = *errand;
-                self.store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }])?;
-                self.store.recycle(0)?;
-                answers.push_back(Brought::Answer(StoreAnswer::CutWritten));
+                if let Some(parts) = self.parts.put(core, CorePart { log, position, cut, producers }) {
+                    self.write_cut(parts)?;
+                }
             }
             StoreRequest::LeavingRuns(requests) => {
-                for request in requests {
-                    let window = request.window;
-                    self.store.leaving_runs(&request, |shard, entries| {
-                        let slice = LeavingSlice { window, shard, entries };
-                        answers.push_back(Brought::Answer(StoreAnswer::Leaving(slice)));
-                    })?;
+                if let Some(all) = self.leaving.put(core, requests) {
+                    self.leaving_runs(&all)?;
                 }
-                answers.push_back(Brought::Answer(StoreAnswer::LeavingDone));
             }
         }
         Ok(true)
     }
 
-    /// Hands the oldest answer of the store to the pipeline.
-    pub(crate) fn answer(&mut self) -> Result<bool, Died> {
-        let Some(brought) = self.answers.pop_front() else { return Ok(false) };
+    fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<(), Died> {
+        let is_empty = self.store.is_covered(&parts);
+        if !is_empty {
+            self.store.write_cut(parts)?;
+            self.store.recycle(0)?;
+        }
+        for core in &mut self.cores {
+            let answer = if is_empty { StoreAnswer::CutEmpty } else { StoreAnswer::CutWritten };
+            core.answers.push_back(Brought::Answer(answer));
+        }
+        Ok(())
+    }
+
+    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
+        assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
+        for request in &all[0] {
+            let (window, cores) = (request.window, &mut self.cores);
+            self.store.leaving_runs(request, |shard, entries| {
+                let owner = shard_owner(shard, cores.len() as u16);
+                let slice = StoreAnswer::Leaving(LeavingSlice { window, shard, entries });
+                cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));
+            })?;
+        }
+        for core in &mut self.cores {
+            core.answers.push_back(Brought::Answer(StoreAnswer::LeavingDone));
+        }
+        Ok(())
+    }
+
+    /// Hands a core the oldest answer of the store, or the oldest snapshot that it has not heard of.
+    pub(crate) fn answer(&mut self, core: usize) -> Result<bool, Died> {
+        let Core { pipeline, device, answers, published } = &mut self.cores[core];
+        let snapshot = published.pop_front();
+        let is_told = snapshot.is_some();
+        snapshot.into_iter().for_each(|snapshot| pipeline.handle_published(snapshot));
+        let Some(brought) = answers.pop_front() else { return Ok(is_told) };
         match brought {
             Brought::Segment(segment) => {
-                let handle = self.device.attach(&segment)?;
-                self.pipeline.handle_segment(&segment, handle);
+                let handle = device.attach(&segment)?;
+                pipeline.handle_segment(&segment, handle);
             }
-            Brought::Answer(answer) => self.pipeline.handle_answer(answer),
+            Brought::Answer(answer) => pipeline.handle_answer(answer),
         }
         Ok(true)
     }
 
     /// Publishes the oldest snapshot that is not out.
     pub(crate) fn publish(&mut self) -> Option<Snapshot> {
-        let top = self.tops.pop_front()?;
-        let snapshot = merge(INSTANCE, &[top], self.top_k, &self.windows);
-        self.pipeline.handle_published(snapshot.epoch);
+        let snapshot = self.snapshots.pop_front()?;
+        for core in &mut self.cores {
+            core.published.push_back(Arc::new(snapshot.clone()));
+        }
         Some(snapshot)
     }
 
     /// What clients are told.
     pub(crate) fn outputs(&mut self) -> Vec<(SessionId, Answer)> {
-        std::iter::from_fn(|| self.pipeline.poll_output()).map(decode).collect()
+        let poll = |core: &mut Core| std::iter::from_fn(|| core.pipeline.poll_output()).collect::<Vec<_>>();
+        self.cores.iter_mut().flat_map(poll).map(decode).collect()
     }
 
-    /// The last epoch of which a marker was issued.
-    pub(crate) fn issued(&mut self) -> Epoch {
-        Epoch(self.issued_before.0 + self.pipeline.stats().markers)
+    /// The last epoch whose marker a core has pushed.
+    pub(crate) fn marked(&mut self, core: usize) -> Epoch {
+        Epoch(self.issued_before.0 + self.cores[core].pipeline.stats().markers)
+    }
+
+    /// The stats of each core.
+    pub(crate) fn stats(&mut self) -> Vec<Stats> {
+        self.cores.iter_mut().map(|core| core.pipeline.stats()).collect()
+    }
+
+    /// Begins a clean shutdown on every core.
+    pub(crate) fn stop(&mut self) {
+        self.cores.iter_mut().for_each(|core| core.pipeline.handle_stop());
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.cores.iter().all(|core| core.pipeline.is_stopped())
     }
 
     /// What arrived was counted, a duplicate, or refused.
     pub(crate) fn check_balance(&mut self) {
-        let stats = self.pipeline.stats();
-        let refused: u64 = stats.views_refused.iter().chain(&stats.views_refused_with_batch).sum();
-        assert_eq!(stats.views_received, stats.views_counted + stats.views_duplicate + refused, "{stats:?}");
+        for stats in self.stats() {
+            let refused: u64 = stats.views_refused.iter().chain(&stats.views_refused_with_batch).sum();
+            assert_eq!(stats.views_received, stats.views_counted + stats.views_duplicate + refused, "{stats:?}");
+        }
     }
 }
 

@@ -51,7 +51,7 @@ fn unknown_taken_and_foreign_hellos_are_closed_by_reason() {
     let session = world.session();
     let version = PROTOCOL_VERSION + 1;
     let hello = Hello { version, mode: HelloMode::New, producer: ProducerId(7), token: Vec::new() };
-    assert_eq!(world.engine.pipeline.handle_hello(session, &hello), Intake::Taken);
+    assert_eq!(world.engine.hello(session, &hello), Intake::Taken);
     assert_eq!(closed(&world.settle()), [(session.0, CloseReason::VersionUnsupported)]);
     assert_eq!(world.stats().producers, 1);
 }
@@ -93,7 +93,7 @@ fn a_session_that_is_lost_leaves_its_producer() {
     let mut world = World::new(Setup::default());
     let (producer, session) = world.new_producer(9);
     assert_eq!(world.send(session, &payload(producer, 1, &[("a", START_MS)], 1)), Intake::Taken);
-    world.engine.pipeline.handle_disconnect(session);
+    world.engine.at(session).handle_disconnect(session);
     assert!(world.settle().is_empty(), "nobody is there to be answered");
     assert_eq!(world.connect(HelloMode::Resume, producer).1.last, Sequence(1));
     assert_eq!(world.stats().views_counted, 1);

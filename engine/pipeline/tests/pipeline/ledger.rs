@@ -18,8 +18,18 @@ pub(crate) type Viewed = (usize, u64);
 pub(crate) struct Entry {
     pub(crate) views: Vec<Viewed>,
     pub(crate) refused: Vec<RefusedRange>,
+    /// The epoch of the newest snapshot when it was appended.
+    published: u64,
     visible_epoch: Option<u64>,
     acked: bool,
+}
+
+/// Where and when a batch is appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) core: usize,
+    /// The epoch of the newest snapshot.
+    pub(crate) published: u64,
 }
 
 impl Entry {
@@ -28,12 +38,18 @@ impl Entry {
     }
 }
 
+/// What a core has appended; the batches before `settled` have settled.
+#[derive(Default)]
+struct Log {
+    batches: Vec<(ProducerId, u64)>,
+    settled: usize,
+}
+
 #[derive(Default)]
 pub(crate) struct Ledger {
     entries: BTreeMap<(ProducerId, u64), Entry>,
-    /// Appended in this life, in log order; those before `settled` have settled.
-    log: Vec<(ProducerId, u64)>,
-    settled: usize,
+    /// Of each core: appended in this life, in log order.
+    logs: Vec<Log>,
     /// The last sequence appended by each producer.
     appended: BTreeMap<ProducerId, u64>,
     pub(crate) acked: u64,
@@ -59,6 +75,7 @@ impl Ledger {
 
     pub(crate) fn append(
         &mut self,
+        Place { core, published }: Place,
         producer: ProducerId,
         sequence: u64,
         views: Vec<Viewed>,
@@ -66,20 +83,14 @@ impl Ledger {
     ) {
         assert_eq!(sequence, self.last_appended(producer) + 1, "taken out of turn");
         self.appended.insert(producer, sequence);
-        self.log.push((producer, sequence));
-        let entry = Entry { views, refused, visible_epoch: None, acked: false };
+        self.logs.resize_with(self.logs.len().max(core + 1), Log::default);
+        self.logs[core].batches.push((producer, sequence));
+        let entry = Entry { views, refused, published, visible_epoch: None, acked: false };
         assert!(self.entries.insert((producer, sequence), entry).is_none(), "appended twice");
     }
 
     /// The log says what was refused. Where the table was not full, that was predicted.
-    pub(crate) fn verdicts(
-        &mut self,
-        producer: ProducerId,
-        sequence: u64,
-        found: &[RefusedRange],
-        oracle: &Oracle,
-        published: u64,
-    ) {
+    pub(crate) fn verdicts(&mut self, producer: ProducerId, sequence: u64, found: &[RefusedRange], oracle: &Oracle) {
         let entry = self.entries.get_mut(&(producer, sequence)).expect("only what was appended is in the log");
         let reasons = |ranges: &[RefusedRange]| {
             let mut reasons = vec![None; entry.views.len()];
@@ -91,7 +102,7 @@ impl Ledger {
         for ((found, expected), (video, _)) in reasons(found).iter().zip(reasons(&entry.refused)).zip(&entry.views) {
             match found {
                 Some(ViewRefusal::TableFull) => {
-                    assert!(!oracle.knows(*video, published), "video {video} is known and was refused as new");
+                    assert!(!oracle.knows(*video, entry.published), "video {video} is known and was refused as new");
                     assert!(matches!(expected, None | Some(ViewRefusal::TableFull)));
                 }
                 reason => assert!(expected == *reason || expected == Some(ViewRefusal::TableFull)),
@@ -100,11 +111,12 @@ impl Ledger {
         entry.refused = found.to_vec();
     }
 
-    /// So many batches have settled in this life, the last ones before the marker of `epoch`.
-    pub(crate) fn settle(&mut self, batches_counted: u64, epoch: u64, oracle: &mut Oracle) {
-        while (self.settled as u64) < batches_counted {
-            let key = self.log[self.settled];
-            self.settled += 1;
+    /// So many batches of a core have settled in this life, the last ones before its marker of `epoch`.
+    pub(crate) fn settle(&mut self, core: usize, batches_counted: u64, epoch: u64, oracle: &mut Oracle) {
+        let Some(log) = self.logs.get_mut(core) else { return };
+        let settled = log.batches[log.settled..batches_counted as usize].to_vec();
+        log.settled = batches_counted as usize;
+        for key in settled {
             self.count(key, epoch, oracle);
         }
     }
@@ -146,11 +158,29 @@ impl Ledger {
     }
 
     /// A new life has begun; `last` is what it says of each producer. Returns nothing, or fails: all that was
-    /// acknowledged is there, and what is there is the beginning of the log.
+    /// acknowledged is there, and what is there is the beginning of each log.
     pub(crate) fn restart(&mut self, last: &BTreeMap<ProducerId, u64>, issued_before: u64, oracle: &mut Oracle) {
-        let mut lost = None;
         let mut lost_batches: BTreeMap<ProducerId, u64> = BTreeMap::new();
-        for (index, key) in std::mem::take(&mut self.log).into_iter().enumerate() {
+        for log in std::mem::take(&mut self.logs) {
+            self.survive(log, last, &mut lost_batches, issued_before, oracle);
+        }
+        for (producer, appended) in &mut self.appended {
+            *appended -= lost_batches.get(producer).copied().unwrap_or(0);
+            let known = last.get(producer).copied().unwrap_or(0);
+            assert_eq!(known, *appended, "batches of {producer:?} after the restart");
+        }
+    }
+
+    fn survive(
+        &mut self,
+        log: Log,
+        last: &BTreeMap<ProducerId, u64>,
+        lost_batches: &mut BTreeMap<ProducerId, u64>,
+        issued_before: u64,
+        oracle: &mut Oracle,
+    ) {
+        let mut lost = None;
+        for (index, key) in log.batches.into_iter().enumerate() {
             let survived = last.get(&key.0).is_some_and(|last| key.1 <= *last);
             let entry = &self.entries[&key];
             assert!(survived || !entry.acked, "{key:?} was acknowledged and is lost");
@@ -158,17 +188,11 @@ impl Ledger {
             if !survived {
                 lost = Some(key);
                 *lost_batches.entry(key.0).or_default() += 1;
-                assert!(index >= self.settled, "{key:?} had settled and is lost");
+                assert!(index >= log.settled, "{key:?} had settled and is lost");
                 self.entries.remove(&key);
-            } else if index >= self.settled {
+            } else if index >= log.settled {
                 self.count(key, issued_before, oracle);
             }
-        }
-        self.settled = 0;
-        for (producer, appended) in &mut self.appended {
-            *appended -= lost_batches.get(producer).copied().unwrap_or(0);
-            let known = last.get(producer).copied().unwrap_or(0);
-            assert_eq!(known, *appended, "batches of {producer:?} after the restart");
         }
     }
 }

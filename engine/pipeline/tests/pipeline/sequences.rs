@@ -31,7 +31,7 @@ fn batches_in_order_are_counted_and_acknowledged_with_their_epoch() {
         assert_eq!(world.snapshots.last().unwrap().epoch, ack.visible_epoch);
         assert_eq!(world.rows(Period::Hour), [("a".to_owned(), sequence), ("b".to_owned(), sequence)]);
     }
-    let counts = world.engine.pipeline.lookup("a");
+    let counts = world.engine.cores[0].pipeline.handle_lookup("a").unwrap();
     assert!(counts.counts.iter().all(|count| count.view_count == 5 && count.rank == Some(1)), "{counts:?}");
     assert_eq!(counts.counts.len(), 4);
 }

@@ -12,7 +12,7 @@ use crate::engine::{Answer, Died, Engine, Setup};
 use crate::ledger::Ledger;
 use crate::oracle::Oracle;
 use crate::world::START_MS;
-use highwater_pipeline::{Intake, Reading, SessionId};
+use highwater_pipeline::{Intake, Reading, SessionId, home_core};
 use highwater_proto::{Hello, HelloMode, PROTOCOL_VERSION, ProducerId, Snapshot};
 use highwater_storage::{
     GenerationScan, LogNumber, LogPosition, MemoryDisk, RecordKind, StorageError, scan_generation,
@@ -30,6 +30,10 @@ const MINUTE_MS: u64 = 60_000;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     lives: u64,
+    /// Lives with more than one core.
+    many_cores: u64,
+    redirects: u64,
+    questions: u64,
     deaths: u64,
     snapshots: u64,
     batches: u64,
@@ -53,15 +57,16 @@ struct Simulation {
     monotonic_ms: u64,
     /// How far the wall clock has jumped away.
     jump_ms: u64,
-    /// The engine's own time.
-    now_ms: u64,
+    /// The engine's own time, by core.
+    now_ms: Vec<u64>,
     clients: Vec<Client>,
     sessions: HashMap<SessionId, usize>,
     session_next: u64,
     producer_next: u128,
     ledger: Ledger,
     oracle: Oracle,
-    log_read: LogPosition,
+    /// By core.
+    logs_read: Vec<LogPosition>,
     log_calls: u64,
     last: Option<(u64, u64)>,
     /// Batches refused by the engine that lives.
@@ -88,13 +93,13 @@ impl Simulation {
             wall_ms: START_MS,
             monotonic_ms: 0,
             jump_ms: 0,
-            now_ms: 0,
+            now_ms: Vec::new(),
             clients: (0..clients).map(|id| Client::new(ProducerId(id))).collect(),
             sessions: HashMap::new(),
             session_next: 0,
             producer_next: clients,
             ledger: Ledger::default(),
-            log_read: LogPosition::start_of(0),
+            logs_read: Vec::new(),
             log_calls: 0,
             last: None,
             refused_in_life: 0,
@@ -129,13 +134,16 @@ impl Simulation {
                 self.disk.fail_after(calls);
             }
             let seed = self.random.random();
+            self.setup.cores = [1, 1, 2, 2, 3, 5][self.below(6) as usize];
             let started = Engine::start(&self.setup, &self.disk, self.reading(), seed);
             self.disk.restart();
             match started {
                 Ok(engine) => {
-                    self.now_ms = engine.time_ms;
+                    self.now_ms = vec![engine.time_ms; engine.cores.len()];
                     self.refused_in_life = 0;
-                    self.log_read = LogPosition::start_of(engine.store.state().generation);
+                    let start = LogPosition::start_of(engine.store.state().generation);
+                    self.logs_read = vec![start; engine.cores.len()];
+                    self.tally.many_cores += u64::from(engine.cores.len() > 1);
                     self.engine = Some(engine);
                     return self.take_stock();
                 }
@@ -161,7 +169,7 @@ impl Simulation {
                 [(_, Answer::Close(..))] if !self.clients[index].welcomed => {}
                 _ => panic!("{producer:?} says hello after a restart and hears {said:?}"),
             }
-            self.engine().pipeline.handle_disconnect(session);
+            self.engine().at(session).handle_disconnect(session);
             self.clients[index].lose();
         }
         let issued_before = self.engine().issued_before.0;
@@ -173,7 +181,10 @@ impl Simulation {
         let session = SessionId(self.session_next);
         let producer = self.clients[index].producer;
         let hello = Hello { version: PROTOCOL_VERSION, mode, producer, token: Vec::new() };
-        let taken = self.engine().pipeline.handle_hello(session, &hello);
+        if self.chance(4) {
+            self.be_redirected(session, &hello);
+        }
+        let taken = self.engine().hello(session, &hello);
         if taken == Intake::Taken {
             self.clients[index].link = Link::Greeting(session);
             self.sessions.insert(session, index);
@@ -181,14 +192,32 @@ impl Simulation {
         session
     }
 
+    /// Says hello to a core by chance; another than the home core names that, and nothing else comes of it.
+    fn be_redirected(&mut self, session: SessionId, hello: &Hello) {
+        self.distribute();
+        let cores = self.engine().cores.len();
+        let (home, core) = (usize::from(home_core(hello.producer, cores as u16)), self.below(cores as u64) as usize);
+        if core == home {
+            return;
+        }
+        assert_eq!(self.engine().hello_to(core, session, hello), Intake::Taken);
+        let said = self.engine().outputs();
+        let [(_, Answer::Redirect(redirect)), (_, Answer::Finish)] = said.as_slice() else { panic!("{said:?}") };
+        assert_eq!((usize::from(redirect.home_core), redirect.ports.len()), (home, cores));
+        self.engine().at(session).handle_disconnect(session);
+        self.tally.redirects += 1;
+    }
+
     /// The engine ends: by power cut, or killed, with all that it wrote still there.
     fn die(&mut self) {
         self.tally.deaths += 1;
         self.read_log();
         let mut engine = self.engine.take().expect("the engine lives");
-        let stats = engine.pipeline.stats();
-        self.tally.cuts += stats.cuts;
-        self.tally.waits += stats.intake_waits;
+        for stats in engine.stats() {
+            self.tally.cuts += stats.cuts;
+            self.tally.waits += stats.intake_waits;
+            self.tally.questions += stats.questions;
+        }
         drop(engine);
         self.disk.restart();
         self.disk.set_capacity(1 << 40);
@@ -214,31 +243,43 @@ impl Simulation {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
-        let from = self.log_read.position;
-        let identity = engine.store.log_identity(LogNumber(0));
-        let scan = GenerationScan { identity, segment_bytes: self.setup.log.segment_bytes, from, expected_end: None };
-        let published = self.last.map_or(0, |(epoch, _)| epoch);
         let (ledger, oracle) = (&mut self.ledger, &self.oracle);
-        let end = scan_generation::<StorageError>(&self.disk, &scan, |record| {
-            if record.header.kind == RecordKind::Batch {
-                let found: Vec<_> = record.verdicts.iter().collect();
-                ledger.verdicts(record.header.producer, record.header.sequence.0, &found, oracle, published);
-            }
-            Ok(())
-        });
-        self.log_read = end.unwrap().end;
+        for (core, log_read) in self.logs_read.iter_mut().enumerate() {
+            let identity = engine.store.log_identity(LogNumber(core as u32));
+            let (from, segment_bytes) = (log_read.position, self.setup.log.segment_bytes);
+            let scan = GenerationScan { identity, segment_bytes, from, expected_end: None };
+            let end = scan_generation::<StorageError>(&self.disk, &scan, |record| {
+                if record.header.kind == RecordKind::Batch {
+                    let found: Vec<_> = record.verdicts.iter().collect();
+                    ledger.verdicts(record.header.producer, record.header.sequence.0, &found, oracle);
+                }
+                Ok(())
+            });
+            *log_read = end.unwrap().end;
+        }
     }
 
-    fn turn(&mut self) -> bool {
+    /// A turn of one core, by chance.
+    fn turn(&mut self) {
+        let core = self.some_core();
+        self.turn_of(core);
+    }
+
+    fn some_core(&mut self) -> usize {
+        let cores = self.engine().cores.len() as u64;
+        self.below(cores) as usize
+    }
+
+    fn turn_of(&mut self, core: usize) -> bool {
         let reading = self.reading();
         if self.jump_ms == 0 {
-            self.now_ms = self.now_ms.max(self.wall_ms);
+            self.now_ms[core] = self.now_ms[core].max(self.wall_ms);
         }
-        let next_epoch = self.engine().issued().0 + 1;
-        let worked = self.engine().turn(reading);
+        let next_epoch = self.engine().marked(core).0 + 1;
+        let worked = self.engine().turn(core, reading);
         self.read_log();
-        let counted = self.engine().pipeline.stats().batches_counted;
-        self.ledger.settle(counted, next_epoch, &mut self.oracle);
+        let counted = self.engine().cores[core].pipeline.stats().batches_counted;
+        self.ledger.settle(core, counted, next_epoch, &mut self.oracle);
         self.distribute();
         worked
     }
@@ -289,9 +330,15 @@ impl Simulation {
                 Ok(())
             }
             20..30 => (0..self.below(8)).try_for_each(|_| self.round().map(|_| ())),
-            30..45 => self.engine().complete().map(|_| ()),
+            30..45 => {
+                let core = self.some_core();
+                self.engine().complete(core).map(|_| ())
+            }
             45..53 => self.engine().errand().map(|_| ()),
-            53..61 => self.engine().answer().map(|_| ()),
+            53..61 => {
+                let core = self.some_core();
+                self.engine().answer(core).map(|_| ())
+            }
             61..67 => {
                 self.publish();
                 Ok(())
@@ -320,11 +367,13 @@ impl Simulation {
 
     /// One round in which everything goes on; returns whether anything did.
     fn round(&mut self) -> Result<bool, Died> {
-        let mut worked = self.turn();
-        worked |= self.engine().complete()?;
-        worked |= self.engine().errand()?;
-        worked |= self.engine().answer()?;
-        worked |= self.publish();
+        let mut worked = self.publish();
+        for core in 0..self.engine().cores.len() {
+            worked |= self.turn_of(core);
+            worked |= self.engine().complete(core)?;
+            worked |= self.engine().errand()?;
+            worked |= self.engine().answer(core)?;
+        }
         Ok(worked)
     }
 
@@ -365,11 +414,11 @@ impl Simulation {
     /// A clean end, and one more life that must find everything without reading the log.
     fn finish(mut self) -> Tally {
         self.drain();
-        self.engine().pipeline.handle_stop();
+        self.engine().stop();
         for round in 0.. {
             assert!(round < 20_000, "the engine does not stop");
             self.round().unwrap();
-            if self.engine().pipeline.is_stopped() {
+            if self.engine().is_stopped() {
                 break;
             }
             self.wall_ms += 40;
@@ -434,6 +483,9 @@ fn every_acknowledged_view_is_counted_exactly_once() {
     for seed in 0..SEEDS * number("HIGHWATER_CASES").unwrap_or(1) {
         let tally = run(seed);
         sum.lives += tally.lives;
+        sum.many_cores += tally.many_cores;
+        sum.redirects += tally.redirects;
+        sum.questions += tally.questions;
         sum.deaths += tally.deaths;
         sum.snapshots += tally.snapshots;
         sum.batches += tally.batches;
@@ -446,6 +498,7 @@ fn every_acknowledged_view_is_counted_exactly_once() {
     println!("{sum:?}");
     // A simulation in which little happens proves little.
     assert!(sum.deaths > SEEDS && sum.snapshots > 10 * SEEDS && sum.batches > 10 * SEEDS, "{sum:?}");
+    assert!(sum.many_cores > SEEDS && sum.redirects > SEEDS && sum.questions > SEEDS, "{sum:?}");
     assert!(sum.duplicates > SEEDS && sum.batches_refused > 0 && sum.waits > 0 && sum.cuts > SEEDS, "{sum:?}");
 }
 

@@ -8,11 +8,11 @@ use highwater_storage::Disk;
 
 /// Asks for a stop and waits for it.
 fn stop(world: &mut World) -> Vec<Answer> {
-    world.engine.pipeline.handle_stop();
+    world.engine.stop();
     let mut said = Vec::new();
     for _ in 0..100 {
         said.extend(world.settle().into_iter().map(|(_, answer)| answer));
-        if world.engine.pipeline.is_stopped() {
+        if world.engine.is_stopped() {
             return said;
         }
         world.advance(10);
@@ -31,7 +31,7 @@ fn what_was_appended_settles_and_what_comes_later_is_refused() {
     let batch = |sequence| payload(producer, sequence, &[("a", START_MS)], 1);
     world.acked(session, &batch(1));
     assert_eq!(world.send(session, &batch(2)), Intake::Taken);
-    world.engine.pipeline.handle_stop();
+    world.engine.stop();
     assert_eq!(world.send(session, &batch(3)), Intake::Taken);
     let newcomer = world.session();
     assert_eq!(world.hello(newcomer, HelloMode::New, ProducerId(10)), Intake::Taken);

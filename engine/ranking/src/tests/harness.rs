@@ -246,8 +246,8 @@ impl Harness {
         let found: Vec<_> = self.cores.iter().filter_map(|core| core.lookup(&self.oracle.ids[video])).collect();
         let seen = self.oracle.views.iter().any(|view| view.video == video);
         assert_eq!(found.len(), usize::from(seen));
-        for count in found.iter().flatten() {
-            assert_eq!(count.view_count, self.oracle.counts(count.period, self.minute())[video]);
+        for (period, view_count) in found.into_iter().flatten() {
+            assert_eq!(view_count, self.oracle.counts(period, self.minute())[video]);
         }
     }
 

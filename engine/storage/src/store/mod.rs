@@ -225,6 +225,15 @@ impl<D: Disk> Store<D> {
         Ok(header)
     }
 
+    /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
+    #[must_use]
+    pub fn is_covered(&self, parts: &[CorePart]) -> bool {
+        parts.iter().all(|part| {
+            let start = LogPosition::start_of(self.state.generation);
+            part.position <= self.catalog.covered(part.log).max(start)
+        })
+    }
+
     /// Hands out all runs of the minutes asked for from all cut files, in slices of one shard. A slice may name a slot
     /// more than once.
     ///

@@ -25,7 +25,8 @@ impl Simulation {
                 self.send_next(index, true);
             }
             self.turn();
-            if self.chance(3) && self.engine().complete().is_err() {
+            let core = self.some_core();
+            if self.chance(3) && self.engine().complete(core).is_err() {
                 return;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{MINUTE_MS, Simulation};
 use crate::client::{Link, Sent};
-use crate::ledger::{Viewed, time_refusals};
+use crate::ledger::{Place, Viewed, time_refusals};
 use crate::world::{offer, payload};
 use highwater_pipeline::{Intake, SessionId};
 use highwater_proto::limits::TIMESTAMP_MS_MAX;
@@ -17,7 +17,7 @@ impl Simulation {
         (0..count)
             .map(|_| {
                 let video = self.below(self.ids.len() as u64).min(self.below(self.ids.len() as u64)) as usize;
-                let now_ms = self.now_ms;
+                let now_ms = self.now_ms[0];
                 let ago = |minutes: u64| now_ms.saturating_sub(minutes * MINUTE_MS);
                 let timestamp_ms = match self.below(40) {
                     0..20 => now_ms - self.below(20_000),
@@ -73,12 +73,15 @@ impl Simulation {
         let is_next = sent.sequence == self.ledger.last_appended(producer) + 1;
         let refused_before = self.tally.batches_refused;
         // Appended, or refused: then the refusal is there at once.
-        let said = self.engine().pipeline.stats().batches_refused.iter().sum::<u64>();
+        let stats = self.engine().stats();
+        let said = stats.iter().flat_map(|stats| stats.batches_refused).sum::<u64>();
         let refused = said > self.refused_in_life;
         self.refused_in_life = said;
         if is_next && !refused {
-            let refused = time_refusals(&sent.views, self.now_ms, self.setup.skew_max_ms);
-            self.ledger.append(producer, sent.sequence, sent.views.clone(), refused);
+            let core = self.engine().sessions[&session];
+            let refused = time_refusals(&sent.views, self.now_ms[core], self.setup.skew_max_ms);
+            let place = Place { core, published: self.last.map_or(0, |(epoch, _)| epoch) };
+            self.ledger.append(place, producer, sent.sequence, sent.views.clone(), refused);
         }
         self.distribute();
         assert_eq!(self.tally.batches_refused > refused_before, refused);
@@ -116,7 +119,7 @@ impl Simulation {
 
     fn disconnect(&mut self, index: usize) {
         if let Some(session) = self.clients[index].lose() {
-            self.engine().pipeline.handle_disconnect(session);
+            self.engine().at(session).handle_disconnect(session);
             self.distribute();
         }
     }
