@@ -91,15 +91,9 @@ pub fn picture(snapshot: &Snapshot, previous: Option<&Snapshot>, view: View) -> 
 }
 
 fn header(snapshot: &Snapshot, view: View) -> String {
-    let what = match view.period {
-        Period::Hour => "the last hour",
-        Period::Day => "the last day",
-        Period::Month => "the last 30 days",
-        Period::AllTime => "all time",
-    };
     let time = i64::try_from(snapshot.as_of_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let time = time.unwrap_or(Timestamp::MAX);
-    format!("top {} of {what} · {} · epoch {} · as of {time:.0}", view.rows, view.period, snapshot.epoch.0)
+    format!("top {} · {} · epoch {} · as of {time:.0}", view.rows, view.period, snapshot.epoch.0)
 }
 
 /// An earlier list to compare with.
@@ -186,7 +180,7 @@ mod tests {
         let now = snapshot(9, 12_000, &[("c", 61), ("a", 50), ("e", 45), ("b", 39), ("d", 7)]);
         let page = picture(&now, Some(&before), WIDE);
         let lines: Vec<_> = page.lines().collect();
-        assert_eq!(lines[0], "top 10 of the last hour · hour · epoch 9 · as of 1970-01-01T00:00:12Z");
+        assert_eq!(lines[0], "top 10 · hour · epoch 9 · as of 1970-01-01T00:00:12Z");
         assert_eq!(words(lines[1]), ["rank", "move", "video", "views", "views/s"]);
         assert_eq!(words(lines[2]), ["1", "▲2", "c", "61", "15.5"]);
         assert_eq!(words(lines[3]), ["2", "▼1", "a", "50", "0.0"]);
