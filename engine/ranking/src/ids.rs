@@ -104,6 +104,12 @@ impl IdTable {
         self.keys.populator()
     }
 
+    /// What a test has to say of where a slot's key lies.
+    #[cfg(test)]
+    pub(crate) fn key_is(&self, slot: u32, test: impl FnOnce(&Key) -> bool) -> bool {
+        test(&self.keys[slot as usize])
+    }
+
     /// Ids known.
     pub(crate) fn len(&self) -> u32 {
         self.len

@@ -1,5 +1,7 @@
 //! Committing memory ahead: it must change nothing that a core counts, and keep to the tables.
 
+use std::os::unix::fs::FileExt;
+
 use highwater_memory::{Populated, Slab};
 
 use crate::*;
@@ -39,6 +41,41 @@ fn view(core: &mut CoreRanking, videos: std::ops::Range<u32>) -> Vec<String> {
     }
     core.apply(&cells);
     owned
+}
+
+/// Whether the page that holds this value is committed, by the kernel's own account.
+fn is_committed<T>(at: &T) -> bool {
+    let pages = std::fs::File::open("/proc/self/pagemap").unwrap();
+    let mut entry = [0; 8];
+    // Entries are for pages of 4 KiB on all that the engine is tested on; bits 62 and 63: swapped out, present.
+    pages.read_exact_at(&mut entry, (std::ptr::from_ref(at).addr() / 4096 * 8) as u64).unwrap();
+    u64::from_ne_bytes(entry) >> 62 != 0
+}
+
+#[test]
+fn all_that_a_slot_touches_is_committed() {
+    if !kernel_can() {
+        return;
+    }
+    // Keys take a huge page for 4 steps, dirty bits one for 512, so only these ends tell them apart.
+    let slots_max = 512 * STEP_SLOTS + 1;
+    let core = core(slots_max);
+    let shard = &core.shards[0];
+    let committed = |slot: u32| {
+        let (line, word) = (&shard.lines[slot as usize], &shard.dirty[slot as usize / 64]);
+        [is_committed(line), shard.ids.key_is(slot, is_committed), is_committed(word)]
+    };
+    assert_eq!(committed(0), [false; 3]);
+    let populator = &mut core.populators()[0];
+    assert_eq!(populator.populate_ahead(0, 2 * STEP_SLOTS), Populated::Done);
+    for slot in [0, STEP_SLOTS, 2 * STEP_SLOTS - 1] {
+        assert_eq!(committed(slot), [true; 3], "slot {slot}");
+    }
+    assert_eq!(committed(4 * STEP_SLOTS)[..2], [false; 2]);
+    assert_eq!(committed(slots_max - 1), [false; 3]);
+    assert_eq!(populator.populate_ahead(slots_max - 1, u32::MAX), Populated::Done);
+    assert_eq!((committed(slots_max - 1), populator.slots_done()), ([true; 3], slots_max));
+    assert_eq!(committed(8 * STEP_SLOTS)[..2], [false; 2], "what the core uses already is its own");
 }
 
 #[test]
