@@ -6,8 +6,8 @@
 //! | `head` | receiver   | sender   | `Release` after the slots are read, pairs with the sender's `Acquire` before it writes them again |
 //! | slots  | sender in `[tail, head + capacity)`, receiver reads `[head, tail)` | | ordered by the two pairs above |
 //!
-//! Each side keeps a copy of the other's counter and loads it again only when the copy says too little. It keeps its own
-//! counter beside the shared one and never loads that: nobody else writes it. Counters wrap around `usize` and are
+//! Each side keeps a copy of the other's counter and loads it again only when the copy says too little. It keeps its
+//! own counter beside the shared one and never loads that: nobody else writes it. Counters wrap around `usize` and are
 //! compared by difference.
 //! No `SeqCst`: neither side draws a conclusion from the order of the two counters; a stale one only says too little.
 //! Invariant: `tail - head <= capacity`.
@@ -98,7 +98,7 @@ impl<T: Copy + Send> Sender<T> {
         for (offset, value) in values.iter().enumerate() {
             let index = self.tail.wrapping_add(offset) & self.ring.mask;
             self.ring.slots[index].with_mut(|slot| {
-                // SAFETY: the slot lies in [tail, head_seen + capacity), which the receiver has released; model/rings.rs.
+                // SAFETY: the slot lies in [tail, head_seen + capacity), which the receiver released; model/rings.rs.
                 unsafe { (*slot).write(*value) };
             });
         }
@@ -129,7 +129,7 @@ impl<T: Copy + Send> Receiver<T> {
         values.extend((0..count).map(|offset| {
             let index = head.wrapping_add(offset) & ring.mask;
             ring.slots[index].with(|slot| {
-                // SAFETY: the sender does not write a slot in [head, tail_seen) before `head` is released; model/rings.rs.
+                // SAFETY: the sender writes no slot in [head, tail_seen) before `head` is released; model/rings.rs.
                 let value = unsafe { *slot };
                 // SAFETY: the sender has written every slot in [head, tail_seen) and released it; model/rings.rs.
                 unsafe { value.assume_init() }

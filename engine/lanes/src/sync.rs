@@ -1,4 +1,4 @@
-//! The standard primitives behind the names that this crate uses; the loom models supply their own under the same names.
+//! The standard primitives behind the names that this crate uses; the loom models supply their own under those names.
 //!
 //! It adds nothing to them. Invariant: nothing here is used in a way that loom's primitive does not allow.
 

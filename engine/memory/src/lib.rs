@@ -4,14 +4,18 @@
 //! It is not an allocator: nothing is ever grown, moved or handed back in parts. One of the few
 //! rooms where `unsafe` is allowed; each block does one thing and says why it is sound.
 //!
-//! Invariant: a [`Slab`] and an [`AlignedBuffer`] own their memory alone, it is zeroed when they
-//! are made, and it stays where it is until they are dropped.
+//! Invariant: a [`Slab`] and an [`AlignedBuffer`] alone read and write their memory, it is zeroed when
+//! they are made, and it stays where it is until they are dropped. A [`Populator`] lets another thread
+//! bring a slab's memory in ahead of its use.
 
 mod buffer;
+mod mapping;
+mod populator;
 mod prefetch;
 mod slab;
 
 pub use buffer::{AlignedBuffer, BUFFER_ALIGN_BYTES};
+pub use populator::{Populated, Populator};
 pub use prefetch::{prefetch_at, prefetch_read};
 pub use slab::{HUGE_PAGE_BYTES, Slab};
 

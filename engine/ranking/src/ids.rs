@@ -13,7 +13,7 @@
 //! for ids are compared in full; the load stays at or below 3/4, so probes end. The bucket comes
 //! from the low half of the hash, the tag from the high half.
 
-use highwater_memory::{HUGE_PAGE_BYTES, MemoryError, Slab, prefetch_at};
+use highwater_memory::{HUGE_PAGE_BYTES, MemoryError, Populator, Slab, prefetch_at};
 
 use crate::cell::{Cell, inline_words, row_cells};
 
@@ -97,6 +97,17 @@ impl IdTable {
         self.index.populate(usize::MAX);
         self.keys.populate(HUGE_PAGE_BYTES / KEY_BYTES);
         self.arena.populate(HUGE_PAGE_BYTES);
+    }
+
+    /// Commits keys from another thread.
+    pub(crate) fn keys_populator(&self) -> Populator {
+        self.keys.populator()
+    }
+
+    /// What a test has to say of where a slot's key lies.
+    #[cfg(test)]
+    pub(crate) fn key_is(&self, slot: u32, test: impl FnOnce(&Key) -> bool) -> bool {
+        test(&self.keys[slot as usize])
     }
 
     /// Ids known.

@@ -37,6 +37,7 @@ mod cut;
 mod hash;
 mod ids;
 mod marker;
+mod populate;
 mod restore;
 mod shard;
 #[cfg(test)]
@@ -51,5 +52,6 @@ pub use cut::{CoreCut, Run, RunRequest, ShardCut, ShardIds, SlotCount};
 pub use hash::{IdHash, shard_of};
 pub use ids::INLINE_ID_BYTES_MAX;
 pub use marker::MarkerStep;
+pub use populate::ShardPopulator;
 pub use time::{FinalityClass, Minute};
 pub use top::{CoreBoard, CoreTop, merge};

@@ -5,6 +5,7 @@
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
+use highwater_proto::Period;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub enum Command {
     Serve(Box<ServeArguments>),
     /// Run engine, sidecar and load in one go in a temporary directory, with a live top 10.
     Demo(DemoArguments),
+    /// Show the moving top list of a running engine in the terminal, until Ctrl-C.
+    Top(TopArguments),
 }
 
 /// Flags of `highwater serve`.
@@ -86,6 +89,26 @@ pub struct DemoArguments {
     /// Distinct videos.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub videos: u64,
+}
+
+/// Flags of `highwater top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopArguments {
+    /// UDP address of the engine, of any of its cores.
+    #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT")]
+    pub engine: String,
+    /// Certificate authority (PEM) that the engine is trusted by: DIR/tls/ca.pem of the engine.
+    #[arg(long, env = "HIGHWATER_CA", value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Whose list: hour, day, month or all-time.
+    #[arg(long, env = "HIGHWATER_PERIOD", default_value = "hour", value_name = "PERIOD")]
+    pub period: Period,
+    /// Rows shown, 1 to 1000.
+    #[arg(long, env = "HIGHWATER_ROWS", default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rows: u16,
+    /// Show one picture and end.
+    #[arg(long, env = "HIGHWATER_ONCE")]
+    pub once: bool,
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@
 use crate::args::{DemoArguments, ServeArguments};
 use crate::engine::Engine;
 use crate::fatal::fatal;
+use crate::live::{Feed, View, cut};
+use crate::screen::Screen;
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use highwater_client::ClientConfig;
 use highwater_loadgen::{Progress, Rate, RunOptions, Target};
-use highwater_proto::{Period, Snapshot, Window};
+use highwater_proto::Period;
 use highwater_sidecar::SnapshotSource;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,12 +54,18 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
             .context("the load cannot be started")?
     };
     let began = Instant::now();
-    let terminal = std::io::stdout().is_terminal();
+    let mut screen = Screen::stdout();
+    let mut feed = Feed::default();
     while !stop.load(Ordering::Relaxed) && arguments.duration.is_none_or(|most| began.elapsed() < most) {
         std::thread::park_timeout(REDRAW_EVERY);
-        let snapshot = engine.snapshots().latest();
-        draw(snapshot.as_deref(), &progress, engine.ready.http, terminal)?;
+        if let Some(snapshot) = engine.snapshots().latest() {
+            feed.push(snapshot);
+        }
+        let width = screen.width();
+        let list = feed.picture(View { period: Period::Hour, rows: ROWS_SHOWN, width });
+        screen.show(&(heading(&progress, engine.ready.http, width) + &list))?;
     }
+    drop(screen);
     progress.stop();
     load.join().map_err(|_| anyhow::anyhow!("the load's thread panicked; its message is above"))?;
     engine.stop()
@@ -102,26 +109,9 @@ fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions
     })
 }
 
-/// Draws the list of the last hour; on a terminal in place, elsewhere one after the other.
-fn draw(snapshot: Option<&Snapshot>, progress: &Progress, http: SocketAddr, terminal: bool) -> Result<()> {
-    let mut page = String::new();
-    if terminal {
-        page.push_str("\x1b[H\x1b[J");
-    }
-    page.push_str(&format!("Highwater demo · http://{http}/v1/videos/top?period=hour&k=10 · Ctrl-C ends\n"));
-    page.push_str(&format!("{} views sent, {} acknowledged\n", progress.views_sent(), progress.views_acked()));
-    if let Some(snapshot) = snapshot
-        && let Some(board) = snapshot.board(Period::Hour, Window::Sliding)
-    {
-        page.push_str(&format!("top {ROWS_SHOWN} of the last hour, epoch {}\n", snapshot.epoch.0));
-        for (row, rank) in board.rows.iter().take(ROWS_SHOWN).zip(1..) {
-            page.push_str(&format!(
-                "{rank:>4}  {:<14} {:>12}\n",
-                row.video_id.escape_debug().to_string(),
-                row.view_count
-            ));
-        }
-    }
-    let mut out = std::io::stdout().lock();
-    out.write_all(page.as_bytes()).and_then(|()| out.flush()).context("stdout is closed")
+/// What stands above the list.
+fn heading(progress: &Progress, http: SocketAddr, width: usize) -> String {
+    let url = format!("Highwater demo · http://{http}/v1/videos/top?period=hour&k=10 · Ctrl-C ends");
+    let sent = format!("{} views sent, {} acknowledged", progress.views_sent(), progress.views_acked());
+    format!("{}\n{}\n", cut(&url, width), cut(&sent, width))
 }

@@ -11,13 +11,16 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A page that is drawn in place says itself what there is to say.
+    let level = if matches!(arguments.command, Command::Top(_)) { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     end_on_panic();
     let outcome = match &arguments.command {
         Command::Serve(arguments) => highwater::serve::serve(arguments),
         Command::Demo(arguments) => highwater::demo::demo(arguments),
+        Command::Top(arguments) => highwater::top::top(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,6 +44,7 @@ fn explain(error: &anyhow::Error) -> String {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        highwater::screen::show_cursor();
         report(panic);
         std::process::abort();
     }));

@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 fn highwater(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     // A variable of the shell must not stand in for a flag that is left out on purpose.
-    command.env_remove("HIGHWATER_DATA_DIR").env_remove("HIGHWATER_SHARDS");
+    for variable in ["DATA_DIR", "SHARDS", "ENGINE", "CA"] {
+        command.env_remove(format!("HIGHWATER_{variable}"));
+    }
     command.args(arguments).output().expect("the binary can be started")
 }
 
@@ -17,7 +19,7 @@ fn help_names_every_command_and_flag() {
     let help = highwater(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(text.contains("serve") && text.contains("demo"), "{text}");
+    assert!(["serve", "demo", "top"].iter().all(|command| text.contains(command)), "{text}");
     let serve = highwater(&["serve", "--help"]);
     let text = String::from_utf8_lossy(&serve.stdout).into_owned();
     for flag in
@@ -26,6 +28,11 @@ fn help_names_every_command_and_flag() {
         assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
     }
     assert!(serve.status.success() && serve.stderr.is_empty());
+    let top = highwater(&["top", "--help"]);
+    let text = String::from_utf8_lossy(&top.stdout).into_owned();
+    for known in ["--engine", "--ca", "--period", "--rows", "--once", "HIGHWATER_ENGINE", "HIGHWATER_CA"] {
+        assert!(text.contains(known), "{known}: {text}");
+    }
 }
 
 #[test]
@@ -47,9 +54,23 @@ fn wrong_usage_exits_with_2() {
         &["serve", "--data-dir=d", "--tls-cert=c"],
         &["demo", "--duration=10"],
         &["demo", "--rate=0"],
+        &["top"],
+        &["top", "--engine=127.0.0.1:1"],
+        &["top", "--engine=127.0.0.1:1", "--ca=c", "--period=week"],
+        &["top", "--engine=127.0.0.1:1", "--ca=c", "--rows=0"],
+        &["top", "--engine=127.0.0.1:1", "--ca=c", "--rows=1001"],
     ] {
         let output = highwater(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{wrong:?}: {output:?}");
     }
+}
+
+#[test]
+fn a_top_list_that_cannot_be_had_is_an_error_that_names_what() {
+    let output = highwater(&["top", "--engine=127.0.0.1:1", "--ca=/nowhere/ca.pem", "--once"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/nowhere/ca.pem") && text.contains("tls/ca.pem"), "{text}");
+    assert!(output.stdout.is_empty(), "{output:?}");
 }

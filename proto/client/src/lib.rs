@@ -37,4 +37,4 @@ pub use config::ClientConfig;
 pub use error::ClientError;
 pub use in_flight::Fate;
 pub use producer::{Producer, ProducerSummary};
-pub use query::{Subscriber, lookup};
+pub use query::{Connected, Subscriber, lookup};

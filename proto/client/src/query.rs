@@ -2,6 +2,8 @@
 //!
 //! It sends no views. Invariant: a subscriber's epochs only grow, over reconnects too.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use highwater_proto::{Epoch, FrameKind, Lookup, Snapshot, Subscribe, VIDEO_ID_BYTES_MAX, VideoCounts};
@@ -30,6 +32,24 @@ pub struct Subscriber {
     dialer: Dialer,
     stream: Option<OpenStream>,
     next_epoch: Epoch,
+    connected: Connected,
+}
+
+/// Tells whether a subscriber's connection stands, while [`Subscriber::next`] waits or repairs it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connected(Arc<AtomicBool>);
+
+impl Connected {
+    /// Whether the connection stood when the subscriber last heard of it.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        // A hint for people; nothing is read because of it.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, stands: bool) {
+        self.0.store(stands, Ordering::Relaxed);
+    }
 }
 
 impl Subscriber {
@@ -41,7 +61,14 @@ impl Subscriber {
         let limit = config.connect_timeout;
         let mut dialer = Dialer::new(config)?;
         let stream = open(&mut dialer, &subscribe(Epoch(0)), limit).await?;
-        Ok(Self { dialer, stream: Some(stream), next_epoch: Epoch(0) })
+        let connected = Connected(Arc::new(AtomicBool::new(true)));
+        Ok(Self { dialer, stream: Some(stream), next_epoch: Epoch(0), connected })
+    }
+
+    /// Tells others whether this subscriber's connection stands.
+    #[must_use]
+    pub fn connected(&self) -> Connected {
+        self.connected.clone()
     }
 
     /// Waits for the next snapshot: the newest there is, so epochs may be skipped. Dropping the future
@@ -55,6 +82,7 @@ impl Subscriber {
             let mut stream = match self.stream.take() {
                 Some(stream) => stream,
                 None => {
+                    self.connected.set(false);
                     let limit = self.dialer.config().reconnect_timeout;
                     open(&mut self.dialer, &subscribe(self.next_epoch), limit).await?
                 }
@@ -69,6 +97,7 @@ impl Subscriber {
                 Ok(snapshot) => {
                     self.next_epoch = Epoch(snapshot.epoch.0 + 1);
                     self.stream = Some(stream);
+                    self.connected.set(true);
                     return Ok(snapshot);
                 }
                 Err(Broken::Lost(reason)) => info!(reason, "subscription lost"),

@@ -1,0 +1,111 @@
+//! `highwater top`: the moving top list of a running engine, in the terminal.
+//!
+//! It reads the engine's snapshots over QUIC as any subscriber does, so it works from another machine too. Invariant:
+//! what is shown is one snapshot as it was published, and a connection that is lost is said to be.
+
+use crate::args::TopArguments;
+use crate::live::{Feed, View};
+use crate::screen::Screen;
+use anyhow::{Context, Result};
+use highwater_client::{ClientConfig, Connected, Subscriber};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Snapshots come each second: after this long without one, a connection is tried anew.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
+
+/// How long a lost connection is repaired: a restart, or a night's maintenance.
+const RECONNECT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two looks at whether the connection stands.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Shows pictures until Ctrl-C, or one with `--once`.
+///
+/// # Errors
+/// What keeps the client from connecting, or a stdout that is closed.
+pub fn top(arguments: &TopArguments) -> Result<()> {
+    let stop = stop_signal()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = watch(arguments) => outcome,
+            _ = stop => Ok(()),
+        }
+    })
+}
+
+/// Is told of the first SIGINT or SIGTERM.
+fn stop_signal() -> Result<oneshot::Receiver<()>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
+    let (told, stop) = oneshot::channel();
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            // Nobody listens when the process is about to end anyway.
+            let _ = told.send(());
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("no thread for signals")?;
+    Ok(stop)
+}
+
+async fn watch(arguments: &TopArguments) -> Result<()> {
+    let mut config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
+    config.idle_timeout = SILENCE_MAX;
+    config.reconnect_timeout = RECONNECT_FOR;
+    let mut subscriber = Subscriber::connect(config).await?;
+    let connected = subscriber.connected();
+    let mut screen = Screen::stdout();
+    let mut feed = Feed::default();
+    loop {
+        let snapshot = next(&mut subscriber, &connected, &feed, arguments, &mut screen).await?;
+        feed.push(Arc::new(snapshot));
+        screen.show(&feed.picture(view(arguments, &screen)))?;
+        if arguments.once {
+            return Ok(());
+        }
+    }
+}
+
+/// The next snapshot; while the connection is lost, the page says so.
+async fn next(
+    subscriber: &mut Subscriber,
+    connected: &Connected,
+    feed: &Feed,
+    arguments: &TopArguments,
+    screen: &mut Screen,
+) -> Result<highwater_proto::Snapshot> {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lost_since = None;
+    // One future for the whole wait: dropped half-way it would give the connection up.
+    let mut snapshot = std::pin::pin!(subscriber.next());
+    loop {
+        tokio::select! {
+            snapshot = &mut snapshot => return Ok(snapshot?),
+            _ = looks.tick() => {}
+        }
+        if connected.stands() {
+            lost_since = None;
+            continue;
+        }
+        let lost: Instant = *lost_since.get_or_insert_with(Instant::now);
+        let mut page = feed.picture(view(arguments, screen));
+        page.push_str(&lost_line(&arguments.engine, lost.elapsed(), screen.is_terminal()));
+        screen.show(&page)?;
+    }
+}
+
+/// Counts the seconds only where pictures replace each other: elsewhere each would be a new one.
+fn lost_line(engine: &str, lost_for: Duration, counts_seconds: bool) -> String {
+    let seconds = if counts_seconds { format!(" for {} s", lost_for.as_secs()) } else { String::new() };
+    format!("connection to {} lost{seconds}; reconnecting\n", engine.escape_debug())
+}
+
+fn view(arguments: &TopArguments, screen: &Screen) -> View {
+    View { period: arguments.period, rows: arguments.rows.into(), width: screen.width() }
+}
