@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(crate) const SEGMENT_BYTES: u64 = 1200 << 10;
 pub(crate) const INSTANCE: InstanceId = InstanceId(5);
 pub(crate) const PORT: u16 = 4433;
-const HASH_SEED: u64 = 77;
+pub(crate) const HASH_SEED: u64 = 77;
 
 /// The sizes and rules of a test.
 #[derive(Clone, Debug)]

@@ -137,7 +137,7 @@ fn counting_goes_on_while_a_helper_populates() {
     assert_eq!(core.videos(), owned.len() as u64);
     for id in &owned {
         let counts = core.lookup(id).unwrap_or_else(|| panic!("{id} is known"));
-        assert!(counts.iter().all(|count| count.view_count == 1), "{id}: {counts:?}");
+        assert!(counts.iter().all(|(_, count)| *count == 1), "{id}: {counts:?}");
     }
     drop(core);
     // Fully committed: nothing is left to do, so nobody asks whether the table is still there.
