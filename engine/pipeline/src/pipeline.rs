@@ -21,7 +21,7 @@ use crate::stop::Stop;
 use crate::verdicts::Judged;
 use highwater_lanes::GaugeWriter;
 use highwater_proto::{Epoch, InstanceId, Snapshot};
-use highwater_ranking::{Cell, CoreRanking, CoreTop, IdHash};
+use highwater_ranking::{Cell, CoreRanking, CoreTop, IdHash, ShardPopulator};
 use highwater_storage::{
     AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle,
 };
@@ -267,6 +267,16 @@ impl Pipeline {
 
     fn issuer(&mut self) -> &mut Markers {
         self.markers.as_mut().expect("only core 0 leases epochs and records minutes")
+    }
+
+    /// What commits the memory of each shard ahead of its use; for a helper.
+    pub fn populators(&self) -> Vec<ShardPopulator> {
+        self.counting.ranking.populators()
+    }
+
+    /// Number and slots used of each shard that this core owns.
+    pub fn slots_used(&self) -> Vec<(u16, u32)> {
+        self.counting.ranking.slots_used().collect()
     }
 
     /// What this core counts about itself.

@@ -50,6 +50,7 @@ pub use config::{RankingConfig, RankingError, SLOTS_MAX, WindowLengths};
 pub use core::CoreRanking;
 pub use cut::{CoreCut, Run, RunRequest, ShardCut, ShardIds, SlotCount};
 pub use hash::{IdHash, shard_of};
+pub use highwater_memory::Populated;
 pub use ids::INLINE_ID_BYTES_MAX;
 pub use marker::MarkerStep;
 pub use populate::ShardPopulator;

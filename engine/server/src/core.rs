@@ -186,7 +186,8 @@ impl Loop {
         let mut worked = false;
         while let Some(top) = self.core.pipeline.poll_top() {
             worked = true;
-            let frozen = Frozen { core: self.core.number, top, status: self.status(now) };
+            let (status, fill) = (self.status(now), self.core.pipeline.slots_used());
+            let frozen = Frozen { core: self.core.number, top, status, fill };
             if self.core.tops.send(frozen).is_err() {
                 fatal("the merging helper is gone", &"its thread ended");
             }

@@ -1,7 +1,7 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one for HTTP.
-//! They share lanes, bounded channels and the published snapshot, nothing else.
+//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one that commits
+//! memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
@@ -9,6 +9,7 @@ use crate::helpers::Helpers;
 use crate::metrics::MetricsText;
 use crate::park::{Parking, Waker, pin_current_thread};
 use crate::plan::MemoryPlan;
+use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicLimits};
 use crate::snapshots::Snapshots;
@@ -105,6 +106,8 @@ impl Engine {
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
         let ports = listen.iter().map(SocketAddr::port).collect();
         let pipelines = open_pipelines(&mut store, arguments, &plan, ports, origin)?;
+        let populators = pipelines.iter().flat_map(|(pipeline, _)| pipeline.populators());
+        let (prefaulter, prefault) = Prefaulter::new(populators, cores);
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
@@ -137,9 +140,12 @@ impl Engine {
         }
         drop((errands, tops));
         let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks);
-        let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published);
-        let helper_threads =
-            vec![helpers.spawn("store", move || storekeeper.run())?, helpers.spawn("merge", move || publisher.run())?];
+        let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
+        let helper_threads = vec![
+            helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("merge", move || publisher.run())?,
+            helpers.spawn("prefault", move || prefaulter.run())?,
+        ];
         let pinned = threads.into_iter().zip(&arguments.cores).map(|(core, cpu)| spawn_pinned(*cpu, core, origin));
         let threads = pinned.collect::<Result<Vec<_>>>()?;
         let (http_stop, http) = serve_http(&helpers, http_listener, snapshots.clone())?;

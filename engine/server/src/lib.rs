@@ -15,6 +15,7 @@ pub mod live;
 pub mod metrics;
 pub mod park;
 pub mod plan;
+pub mod prefault;
 pub mod publisher;
 pub mod quic;
 pub mod screen;

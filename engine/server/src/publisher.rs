@@ -4,6 +4,7 @@
 //! it.
 
 use crate::park::Waker;
+use crate::prefault::{Fill, Reports};
 use crate::snapshots::{CoreStatus, Snapshots};
 use crossbeam_channel::{Receiver, Sender};
 use highwater_pipeline::Gather;
@@ -21,6 +22,8 @@ pub struct Frozen {
     pub top: CoreTop,
     /// What it says of itself.
     pub status: CoreStatus,
+    /// How full its shards are.
+    pub fill: Fill,
 }
 
 /// The helper's state.
@@ -31,6 +34,7 @@ pub struct Publisher {
     /// How each core hears of what is published.
     cores: Vec<(Sender<Arc<Snapshot>>, Waker)>,
     gather: Gather<(CoreTop, CoreStatus)>,
+    prefault: Reports,
 }
 
 impl Publisher {
@@ -40,15 +44,17 @@ impl Publisher {
         frozen: Receiver<Frozen>,
         snapshots: Arc<Snapshots>,
         cores: Vec<(Sender<Arc<Snapshot>>, Waker)>,
+        prefault: Reports,
     ) -> Self {
         let gather = Gather::new(cores.len());
-        Self { instance, frozen, snapshots, cores, gather }
+        Self { instance, frozen, snapshots, cores, gather, prefault }
     }
 
     /// Merges until the cores hang up.
     pub fn run(mut self) {
         let windows = WindowLengths::default();
-        while let Ok(Frozen { core, top, status }) = self.frozen.recv() {
+        while let Ok(Frozen { core, top, status, fill }) = self.frozen.recv() {
+            self.prefault.send(fill);
             let Some(frozen) = self.gather.put(usize::from(core), (top, status)) else { continue };
             let (tops, statuses): (Vec<_>, Vec<_>) = frozen.into_iter().unzip();
             let snapshot = Arc::new(merge(self.instance, &tops, TOP_K_MAX, &windows));

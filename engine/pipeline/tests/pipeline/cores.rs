@@ -45,8 +45,7 @@ fn a_batch_is_counted_on_the_cores_that_own_its_videos_and_shows_whole_in_one_ep
 fn only_the_home_core_welcomes_and_only_the_owner_answers_a_look_up() {
     let mut world = world(2, Setup::default());
     let session = world.session();
-    let hello =
-        Hello { version: PROTOCOL_VERSION, mode: HelloMode::New, producer: ProducerId(7), token: Vec::new() };
+    let hello = Hello { version: PROTOCOL_VERSION, mode: HelloMode::New, producer: ProducerId(7), token: Vec::new() };
     assert_eq!(world.engine.hello_to(0, session, &hello), Intake::Taken);
     let said = world.settle();
     let [(_, Answer::Redirect(redirect)), (_, Answer::Finish)] = said.as_slice() else { panic!("{said:?}") };
