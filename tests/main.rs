@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod answers;
+mod cores;
 mod crash;
 mod e2e;
 mod hostile;

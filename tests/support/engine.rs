@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: String,
     pub(crate) http: String,
+    /// How many; as many as there are CPUs if those are fewer. 0 leaves it to `more`.
+    pub(crate) cores: usize,
     pub(crate) shards: u16,
     pub(crate) memory: &'static str,
     pub(crate) more: Vec<String>,
@@ -54,6 +56,7 @@ impl Setup {
             data_dir: data_dir.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             http: "127.0.0.1:0".to_owned(),
+            cores: 1,
             shards: 16,
             memory: "512MiB",
             more: Vec::new(),
@@ -80,7 +83,6 @@ impl Setup {
             .arg(format!("--data-dir={}", self.data_dir.display()))
             .arg(format!("--listen={}", self.listen))
             .arg(format!("--http={}", self.http))
-            .arg(format!("--cores={}", next_cpu()))
             .arg(format!("--shards={}", self.shards))
             .arg(format!("--memory={}", self.memory))
             .args(&self.more)
@@ -88,6 +90,9 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if self.cores > 0 {
+            command.arg(format!("--cores={}", next_cpus(self.cores)));
+        }
         command
     }
 
@@ -224,10 +229,15 @@ fn collect(mut pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> Joi
     })
 }
 
-/// The CPUs that this process may use, in turn.
-fn next_cpu() -> usize {
+/// So many of the CPUs that this process may use, in turn, as a list.
+fn next_cpus(count: usize) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let allowed = rustix::thread::sched_getaffinity(None).unwrap();
     let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
-    cpus[NEXT.fetch_add(1, Ordering::Relaxed) % cpus.len()]
+    if count > cpus.len() {
+        println!("{count} cores were wanted, {} CPUs are there", cpus.len());
+    }
+    let first = NEXT.fetch_add(1, Ordering::Relaxed);
+    let chosen = cpus.iter().cycle().skip(first % cpus.len()).take(count.min(cpus.len()));
+    chosen.map(usize::to_string).collect::<Vec<_>>().join(",")
 }
