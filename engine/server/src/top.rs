@@ -29,14 +29,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// What keeps the client from connecting, or a stdout that is closed.
 pub fn top(arguments: &TopArguments) -> Result<()> {
-    let stop = stop_signal()?;
+    let mut stop = stop_signal()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        tokio::select! {
-            outcome = watch(arguments) => outcome,
-            _ = stop => Ok(()),
-        }
+        let mut subscriber = tokio::select! {
+            subscriber = Subscriber::connect(client(arguments)?) => subscriber?,
+            _ = &mut stop => return Ok(()),
+        };
+        let outcome = tokio::select! {
+            outcome = watch(&mut subscriber, arguments) => outcome,
+            _ = &mut stop => Ok(()),
+        };
+        subscriber.close().await;
+        outcome
     })
+}
+
+fn client(arguments: &TopArguments) -> Result<ClientConfig> {
+    let config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
+    Ok(ClientConfig { idle_timeout: SILENCE_MAX, reconnect_timeout: RECONNECT_FOR, ..config })
 }
 
 /// Is told of the first SIGINT or SIGTERM.
@@ -53,16 +64,12 @@ fn stop_signal() -> Result<oneshot::Receiver<()>> {
     Ok(stop)
 }
 
-async fn watch(arguments: &TopArguments) -> Result<()> {
-    let mut config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
-    config.idle_timeout = SILENCE_MAX;
-    config.reconnect_timeout = RECONNECT_FOR;
-    let mut subscriber = Subscriber::connect(config).await?;
+async fn watch(subscriber: &mut Subscriber, arguments: &TopArguments) -> Result<()> {
     let connected = subscriber.connected();
     let mut screen = Screen::stdout();
     let mut feed = Feed::default();
     loop {
-        let snapshot = next(&mut subscriber, &connected, &feed, arguments, &mut screen).await?;
+        let snapshot = next(subscriber, &connected, &feed, arguments, &mut screen).await?;
         feed.push(Arc::new(snapshot));
         screen.show(&feed.picture(view(arguments, &screen)))?;
         if arguments.once {
