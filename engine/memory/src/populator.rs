@@ -56,8 +56,8 @@ impl Populator {
         self.len == 0
     }
 
-    /// Commits the pages that hold these elements; those beyond the slab's end are left out. What is in them stays, what
-    /// is new is zero. Takes up to some milliseconds for each 2 MiB that is not committed yet.
+    /// Commits the pages that hold these elements; those beyond the slab's end are left out. What is in them stays,
+    /// what is new is zero. Takes up to some milliseconds for each 2 MiB that is not committed yet.
     pub fn populate(&self, elements: Range<usize>) -> Populated {
         let Some(mapping) = self.mapping.upgrade() else { return Populated::Gone };
         let (start, end) = (elements.start.min(self.len), elements.end.min(self.len));
