@@ -101,16 +101,25 @@ async fn next(
             continue;
         }
         let lost: Instant = *lost_since.get_or_insert_with(Instant::now);
-        let mut page = feed.picture(view(arguments, screen));
-        page.push_str(&lost_line(&arguments.engine, lost.elapsed(), screen.is_terminal()));
-        screen.show(&page)?;
+        screen.show(&lost_page(
+            &arguments.engine,
+            lost.elapsed(),
+            feed,
+            view(arguments, screen),
+            screen.is_terminal(),
+        ))?;
     }
 }
 
-/// Counts the seconds only where pictures replace each other: elsewhere each would be a new one.
-fn lost_line(engine: &str, lost_for: Duration, counts_seconds: bool) -> String {
-    let seconds = if counts_seconds { format!(" for {} s", lost_for.as_secs()) } else { String::new() };
-    format!("connection to {} lost{seconds}; reconnecting\n", engine.escape_debug())
+/// Where pictures replace each other, the last one below the news and the seconds since; elsewhere the news alone,
+/// once. The news stand first, so that a terminal with few lines shows them.
+fn lost_page(engine: &str, lost_for: Duration, feed: &Feed, view: View, in_place: bool) -> String {
+    let engine = engine.escape_debug();
+    if in_place {
+        format!("connection to {engine} lost for {} s; reconnecting\n{}", lost_for.as_secs(), feed.picture(view))
+    } else {
+        format!("connection to {engine} lost; reconnecting\n")
+    }
 }
 
 fn view(arguments: &TopArguments, screen: &Screen) -> View {
