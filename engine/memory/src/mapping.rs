@@ -115,3 +115,22 @@ fn unmap(start: *mut c_void, bytes: usize) {
     let result = unsafe { munmap(start, bytes) };
     assert!(result.is_ok(), "munmap of our own mapping failed: {result:?}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_beyond_the_mapping_are_nobodys_to_populate() {
+        let page_bytes = rustix::param::page_size();
+        let too_large = || MemoryError::TooLarge { len: 0, element_bytes: 1 };
+        let mapping = Mapping::new(page_bytes, too_large).unwrap();
+        for beyond in [page_bytes..2 * page_bytes, 5 * page_bytes..usize::MAX, usize::MAX..usize::MAX] {
+            assert_eq!(mapping.populate(beyond), Ok(()));
+        }
+        // An earlier kernel refuses it; no kernel may be asked for what is not ours.
+        assert!(matches!(mapping.populate(0..usize::MAX), Ok(()) | Err(Errno::INVAL)));
+        assert_eq!(Mapping::new(0, too_large).unwrap().populate(0..usize::MAX), Ok(()));
+        assert!(Mapping::new(usize::MAX / page_bytes * page_bytes, too_large).is_err());
+    }
+}

@@ -29,14 +29,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// What keeps the client from connecting, or a stdout that is closed.
 pub fn top(arguments: &TopArguments) -> Result<()> {
-    let stop = stop_signal()?;
+    let mut stop = stop_signal()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        tokio::select! {
-            outcome = watch(arguments) => outcome,
-            _ = stop => Ok(()),
-        }
+        let mut subscriber = tokio::select! {
+            subscriber = Subscriber::connect(client(arguments)?) => subscriber?,
+            _ = &mut stop => return Ok(()),
+        };
+        let outcome = tokio::select! {
+            outcome = watch(&mut subscriber, arguments) => outcome,
+            _ = &mut stop => Ok(()),
+        };
+        subscriber.close().await;
+        outcome
     })
+}
+
+fn client(arguments: &TopArguments) -> Result<ClientConfig> {
+    let config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
+    Ok(ClientConfig { idle_timeout: SILENCE_MAX, reconnect_timeout: RECONNECT_FOR, ..config })
 }
 
 /// Is told of the first SIGINT or SIGTERM.
@@ -53,16 +64,12 @@ fn stop_signal() -> Result<oneshot::Receiver<()>> {
     Ok(stop)
 }
 
-async fn watch(arguments: &TopArguments) -> Result<()> {
-    let mut config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
-    config.idle_timeout = SILENCE_MAX;
-    config.reconnect_timeout = RECONNECT_FOR;
-    let mut subscriber = Subscriber::connect(config).await?;
+async fn watch(subscriber: &mut Subscriber, arguments: &TopArguments) -> Result<()> {
     let connected = subscriber.connected();
     let mut screen = Screen::stdout();
     let mut feed = Feed::default();
     loop {
-        let snapshot = next(&mut subscriber, &connected, &feed, arguments, &mut screen).await?;
+        let snapshot = next(subscriber, &connected, &feed, arguments, &mut screen).await?;
         feed.push(Arc::new(snapshot));
         screen.show(&feed.picture(view(arguments, &screen)))?;
         if arguments.once {
@@ -94,16 +101,25 @@ async fn next(
             continue;
         }
         let lost: Instant = *lost_since.get_or_insert_with(Instant::now);
-        let mut page = feed.picture(view(arguments, screen));
-        page.push_str(&lost_line(&arguments.engine, lost.elapsed(), screen.is_terminal()));
-        screen.show(&page)?;
+        screen.show(&lost_page(
+            &arguments.engine,
+            lost.elapsed(),
+            feed,
+            view(arguments, screen),
+            screen.is_terminal(),
+        ))?;
     }
 }
 
-/// Counts the seconds only where pictures replace each other: elsewhere each would be a new one.
-fn lost_line(engine: &str, lost_for: Duration, counts_seconds: bool) -> String {
-    let seconds = if counts_seconds { format!(" for {} s", lost_for.as_secs()) } else { String::new() };
-    format!("connection to {} lost{seconds}; reconnecting\n", engine.escape_debug())
+/// Where pictures replace each other, the last one below the news and the seconds since; elsewhere the news alone,
+/// once. The news stand first, so that a terminal with few lines shows them.
+fn lost_page(engine: &str, lost_for: Duration, feed: &Feed, view: View, in_place: bool) -> String {
+    let engine = engine.escape_debug();
+    if in_place {
+        format!("connection to {engine} lost for {} s; reconnecting\n{}", lost_for.as_secs(), feed.picture(view))
+    } else {
+        format!("connection to {engine} lost; reconnecting\n")
+    }
 }
 
 fn view(arguments: &TopArguments, screen: &Screen) -> View {

@@ -71,6 +71,15 @@ impl Subscriber {
         self.connected.clone()
     }
 
+    /// Ends the subscription and lets the engine hear of it, so that it need not keep the connection until it is idle
+    /// for too long. Takes up to half a second.
+    pub async fn close(mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.connection.close(0_u8.into(), b"enough");
+        }
+        self.dialer.farewell().await;
+    }
+
     /// Waits for the next snapshot: the newest there is, so epochs may be skipped. Dropping the future
     /// while it waits loses nothing but the connection, which the next call opens anew.
     ///

@@ -2,7 +2,8 @@
 //!
 //! `oracle` is the naive truth, `invariants` checks a board's definitions by brute force, `harness`
 //! drives cores, cuts and restarts the way the engine does, `model` runs seeds, `directed` holds
-//! the cases that have a story, `populate` commits memory from another thread meanwhile. A failure prints its seed and the line that reruns it.
+//! the cases that have a story, `populate` commits memory from another thread meanwhile. A failure
+//! prints its seed and the line that reruns it.
 
 mod directed;
 mod harness;
