@@ -17,6 +17,7 @@ use highwater_proto::{
     Ack, Batch, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
     ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
 };
+use highwater_ranking::shard_of;
 use highwater_storage::{AppendRoom, RecordKind, RecordMeta};
 
 /// Whether a frame was taken.
@@ -27,6 +28,21 @@ pub enum Intake {
     Taken,
     /// There is no room; offer the same frame again after the next turn that worked.
     NoRoom,
+}
+
+/// The answer to a look-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This core counts the video: its counts, without ranks.
+    Here(VideoCounts),
+    /// Another core counts it.
+    Elsewhere(Redirect),
+}
+
+/// The core that owns a shard, of `cores`.
+#[must_use]
+pub fn core_of(shard: u16, cores: usize) -> u16 {
+    (usize::from(shard) % cores) as u16
 }
 
 impl Pipeline {
@@ -99,15 +115,25 @@ impl Pipeline {
         self.producers.end_session(session, self.clock.now_ms());
     }
 
-    /// One video's counts as of now.
-    pub fn lookup(&self, video_id: &str) -> VideoCounts {
+    /// One video's counts as of now, without ranks, or where they are to be had.
+    pub fn lookup(&self, video_id: &str) -> Found {
+        let shard = shard_of(self.config.hash.hash(video_id), self.config.shards_total);
+        let owner = core_of(shard, self.config.ports.len());
+        if owner != self.config.core {
+            return Found::Elsewhere(self.redirect_to(owner));
+        }
         let (epoch, as_of_ms) = self.markers.published();
-        VideoCounts {
+        Found::Here(VideoCounts {
+            instance: self.config.instance,
             video_id: video_id.into(),
             epoch,
             as_of_ms,
             counts: self.counting.ranking.lookup(video_id).unwrap_or_default(),
-        }
+        })
+    }
+
+    fn redirect_to(&self, home_core: u16) -> Redirect {
+        Redirect { home_core, ports: self.config.ports.clone(), host: self.config.host.clone() }
     }
 
     /// The shell has closed a session for something that it found wrong with it.
@@ -123,9 +149,8 @@ impl Pipeline {
     }
 
     fn redirect(&mut self, session: SessionId, home_core: u16) -> Intake {
-        let redirect = Redirect { home_core, ports: self.config.ports.clone(), host: self.config.host.clone() };
         let mut frame = Vec::new();
-        redirect.encode(&mut frame);
+        self.redirect_to(home_core).encode(&mut frame);
         self.stats.redirects += 1;
         self.outputs.push_back(Output::Send { session, frame: frame.into() });
         self.outputs.push_back(Output::Finish { session });

@@ -29,7 +29,7 @@ mod stats;
 mod verdicts;
 
 pub use clock::Reading;
-pub use intake::Intake;
+pub use intake::{Found, Intake, core_of};
 pub use messages::{CutErrand, LeavingSlice, Output, StoreAnswer, StoreRequest};
 pub use pipeline::{Pipeline, PipelineConfig, Recovered};
 pub use recovery::{RecoveryError, RecoveryPlan, recover};

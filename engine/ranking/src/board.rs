@@ -117,8 +117,6 @@ pub(crate) struct Board {
     /// All videos with the board's bit, in no order.
     pub(crate) members: Vec<Member>,
     pub(crate) scan: Option<Scan>,
-    /// The videos of the list last taken, best first.
-    frozen: Vec<Member>,
     ranked: Vec<(u64, Member)>,
 }
 
@@ -132,7 +130,6 @@ impl Board {
             n: 0,
             members: Vec::with_capacity(4 * k),
             scan: None,
-            frozen: Vec::with_capacity(k),
             ranked: Vec::with_capacity(4 * k),
         }
     }
@@ -229,19 +226,11 @@ impl Board {
             self.ranked.truncate(self.k);
         }
         self.ranked.sort_unstable_by(|a, b| by_rank(shards, a, b));
-        self.frozen.clear();
-        self.frozen.extend(self.ranked.iter().map(|&(_, video)| video));
         let row = |&(count, video): &(u64, Member)| {
             let id = std::str::from_utf8(video.id(shards)).expect("bug: a video id that is not UTF-8 was accepted");
             (Box::from(id), count)
         };
         CoreBoard { period: PERIODS[self.place], window: Window::Sliding, rows: self.ranked.iter().map(row).collect() }
-    }
-
-    /// The rank (from 1) of a video in the list last taken.
-    pub(crate) fn frozen_rank(&self, video: Member) -> Option<u32> {
-        let index = self.frozen.iter().position(|&listed| listed == video)?;
-        u32::try_from(index + 1).ok()
     }
 
     /// The video's count, and whether it is a member.

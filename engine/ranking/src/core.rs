@@ -7,7 +7,7 @@
 //! and `u64::MAX` while restoring, so that boards are left alone until they are built.
 
 use highwater_memory::prefetch_at;
-use highwater_proto::{Epoch, PeriodCount, Window};
+use highwater_proto::{Epoch, Period, PeriodCount, Window};
 
 use crate::board::{BOARDS, Board, Member, PERIODS};
 use crate::cell::{Cell, row_cells, tag};
@@ -215,9 +215,8 @@ impl CoreRanking {
         self.find(hash, id).is_some()
     }
 
-    /// A video's counts now, by period, each with its rank in this core's list of the last epoch;
-    /// `None` for an unknown video or one of another core's shards. Where one core owns all
-    /// shards, that rank is the global one.
+    /// A video's counts now, by period; `None` for an unknown video or one of another core's
+    /// shards. No count has a rank: that is a matter of all cores' lists together.
     #[must_use]
     pub fn lookup(&self, id: &str) -> Option<Vec<PeriodCount>> {
         if id.is_empty() {
@@ -229,13 +228,13 @@ impl CoreRanking {
         }
         let video = self.find(hash, id)?;
         let line = &self.shards[usize::from(video.shard)].lines[video.slot as usize];
-        let count = |(board, state): (usize, &Board)| PeriodCount {
-            period: PERIODS[board],
+        let count = |(&period, &view_count): (&Period, &u64)| PeriodCount {
+            period,
             window: Window::Sliding,
-            view_count: line.counts[board],
-            rank: state.frozen_rank(video),
+            view_count,
+            rank: None,
         };
-        Some(self.boards.iter().enumerate().map(count).collect())
+        Some(PERIODS.iter().zip(&line.counts).map(count).collect())
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<Member> {
