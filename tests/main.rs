@@ -9,6 +9,7 @@ mod answers;
 mod crash;
 mod e2e;
 mod hostile;
+mod sidecars;
 mod starts;
 mod support;
 mod tidy;

@@ -4,6 +4,7 @@
 //! completed write, a helper's answer or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::fatal::fatal;
+use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting, look_up};
 use crate::park::Parking;
 use crate::quic::QuicDriver;
 use crate::snapshots::CoreStatus;
@@ -12,7 +13,7 @@ use crate::streams::{Deed, Intakes, Streams};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_disk::UringLog;
-use highwater_pipeline::{Output, Pipeline, Reading, StoreRequest};
+use highwater_pipeline::{Found, Output, Pipeline, Reading, StoreRequest};
 use highwater_proto::{CloseReason, Snapshot};
 use highwater_ranking::CoreTop;
 use highwater_storage::LogDevice;
@@ -45,6 +46,8 @@ pub struct Core {
     pub tops: Sender<(CoreTop, CoreStatus)>,
     /// Published snapshots.
     pub published: Receiver<Arc<Snapshot>>,
+    /// Look-ups from inside the process.
+    pub lookups: Receiver<LookupRequest>,
     /// Set when the core is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -87,6 +90,11 @@ impl Core {
     }
 }
 
+/// The snapshot of a latest one with its frame.
+fn latest_of(latest: &Option<(Arc<Snapshot>, Option<Bytes>)>) -> Option<&Snapshot> {
+    latest.as_ref().map(|(snapshot, _)| &**snapshot)
+}
+
 impl Loop {
     fn turn(&mut self) {
         let now = Instant::now();
@@ -103,6 +111,7 @@ impl Loop {
         self.send_errands();
         worked |= self.publish(now);
         worked |= self.answer(now);
+        worked |= answer_waiting(&self.core.lookups, &self.core.pipeline, latest_of(&self.latest));
         let end = Instant::now();
         self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
         if !worked {
@@ -250,11 +259,22 @@ impl Loop {
                 }
             }
         }
-        while let Some(deed) = self.streams.poll_deed() {
+        // What is left over is done in the next turn, which comes at once.
+        let mut lookups_left = LOOKUPS_PER_TURN;
+        while lookups_left > 0
+            && let Some(deed) = self.streams.poll_deed()
+        {
             worked = true;
             match deed {
-                Deed::Write(stream, frame) => {
-                    driver.write(stream, frame);
+                Deed::LookUp(stream, video_id) => {
+                    lookups_left -= 1;
+                    let mut frame = Vec::new();
+                    match look_up(&self.core.pipeline, latest_of(&self.latest), &video_id) {
+                        Found::Here(counts) => counts.encode(&mut frame),
+                        Found::Elsewhere(redirect) => redirect.encode(&mut frame),
+                    }
+                    driver.write(stream, frame.into());
+                    driver.finish(stream);
                 }
                 Deed::Finish(stream) => driver.finish(stream),
                 Deed::Resume(stream) => driver.resume(stream),

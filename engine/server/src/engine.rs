@@ -5,6 +5,7 @@
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
+use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::park::{Parking, Waker, pin_current_thread};
 use crate::plan::MemoryPlan;
@@ -19,6 +20,7 @@ use highwater_pipeline::{Pipeline, PipelineConfig, RecoveryPlan, recover};
 use highwater_proto::limits::TOP_K_MAX;
 use highwater_proto::{InstanceId, Snapshot};
 use highwater_ranking::{CoreTop, IdHash, WindowLengths, merge};
+use highwater_sidecar::SnapshotSource;
 use highwater_storage::{
     Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
 };
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
@@ -100,10 +103,13 @@ impl Engine {
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
         let (pipeline, ring) = open_pipeline(&mut store, arguments, &plan, listen.port(), origin)?;
         let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
-        let snapshots = Arc::new(Snapshots::new(metrics));
         let stop = Arc::new(AtomicBool::new(false));
         let parking = Parking::new().context("no descriptor is left for the core's wake-up; raise `ulimit -n`")?;
         let waker = parking.waker();
+        let (door, lookups) = lookup_door(waker.clone());
+        let hash = IdHash::new(directory.hash_seed);
+        let doors = Lookups { hash, shards_total: directory.shards, doors: vec![door] };
+        let snapshots = Arc::new(Snapshots::new(metrics, doors));
         let (errands, requests) = bounded(ERRANDS_MAX);
         let (brought_sender, brought) = bounded(ERRANDS_MAX);
         let (tops, tops_received) = bounded(ERRANDS_MAX);
@@ -123,9 +129,11 @@ impl Engine {
             waker: waker.clone(),
         };
         let helpers = vec![spawn("store", move || storekeeper.run())?, spawn("merge", move || publisher.run())?];
-        let core = Core { pipeline, driver, ring, parking, errands, brought, tops, published, stop: stop.clone() };
+        let core =
+            Core { pipeline, driver, ring, parking, errands, brought, tops, published, lookups, stop: stop.clone() };
         let core = spawn_pinned(cpu, core, origin)?;
-        let (http_stop, http) = serve_http(http_listener, snapshots.clone())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
+        let (http_stop, http) = serve_http(runtime, http_listener, snapshots.clone())?;
         let ready = Ready {
             event: "ready",
             listen: vec![listen],
@@ -300,9 +308,13 @@ impl Publisher {
     }
 }
 
-fn serve_http(listener: TcpListener, snapshots: Arc<Snapshots>) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
+/// Serves a source over HTTP on a thread of its own, until the sender is used.
+pub(crate) fn serve_http<S: SnapshotSource>(
+    runtime: Runtime,
+    listener: TcpListener,
+    source: Arc<S>,
+) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
     listener.set_nonblocking(true).context("the TCP socket cannot be made non-blocking")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = spawn("http", move || {
         runtime.block_on(async move {
@@ -312,7 +324,7 @@ fn serve_http(listener: TcpListener, snapshots: Arc<Snapshots>) -> Result<(onesh
                         // Sent, or the engine is gone: either way it is time to end.
                         let _ = stopped.await;
                     };
-                    highwater_sidecar::serve(listener, snapshots, shutdown).await;
+                    highwater_sidecar::serve(listener, source, shutdown).await;
                 }
                 Err(error) => crate::fatal::fatal("the HTTP listener cannot be used", &error),
             }

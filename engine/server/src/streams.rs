@@ -61,8 +61,8 @@ struct Subscriber {
 
 /// Something the driver must do after its turn.
 pub enum Deed {
-    /// Write to the stream.
-    Write(StreamKey, Bytes),
+    /// Look a video up and answer on the stream.
+    LookUp(StreamKey, Box<str>),
     /// Finish the stream after what was written.
     Finish(StreamKey),
     /// Read on.
@@ -220,10 +220,7 @@ impl Intakes<'_> {
             Ok(lookup) => {
                 stream.role = Role::Lookup;
                 stream.clear();
-                let mut frame = Vec::new();
-                self.pipeline.lookup(&lookup.video_id).encode(&mut frame);
-                self.streams.deeds.push_back(Deed::Write(key, frame.into()));
-                self.streams.deeds.push_back(Deed::Finish(key));
+                self.streams.deeds.push_back(Deed::LookUp(key, lookup.video_id));
                 Intake::Taken
             }
             Err(error) => self.close(key, error.close_reason(), error.to_string()),

@@ -9,6 +9,7 @@ fn highwater(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     // A variable of the shell must not stand in for a flag that is left out on purpose.
     command.env_remove("HIGHWATER_DATA_DIR").env_remove("HIGHWATER_SHARDS");
+    command.env_remove("HIGHWATER_ENGINE").env_remove("HIGHWATER_CA");
     command.args(arguments).output().expect("the binary can be started")
 }
 
@@ -17,7 +18,7 @@ fn help_names_every_command_and_flag() {
     let help = highwater(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(text.contains("serve") && text.contains("demo"), "{text}");
+    assert!(text.contains("serve") && text.contains("sidecar") && text.contains("demo"), "{text}");
     let serve = highwater(&["serve", "--help"]);
     let text = String::from_utf8_lossy(&serve.stdout).into_owned();
     for flag in
@@ -26,6 +27,11 @@ fn help_names_every_command_and_flag() {
         assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
     }
     assert!(serve.status.success() && serve.stderr.is_empty());
+    let sidecar = highwater(&["sidecar", "--help"]);
+    let text = String::from_utf8_lossy(&sidecar.stdout).into_owned();
+    for flag in ["engine", "ca", "http", "server-name", "stale-after"] {
+        assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
+    }
 }
 
 #[test]
@@ -45,6 +51,10 @@ fn wrong_usage_exits_with_2() {
         &["serve", "--data-dir=d", "--shards=0"],
         &["serve", "--data-dir=d", "--cores=first"],
         &["serve", "--data-dir=d", "--tls-cert=c"],
+        &["sidecar"],
+        &["sidecar", "--engine=localhost:4433"],
+        &["sidecar", "--engine=localhost:4433", "--ca=c", "--http=here"],
+        &["sidecar", "--engine=localhost:4433", "--ca=c", "--stale-after=999ms"],
         &["demo", "--duration=10"],
         &["demo", "--rate=0"],
     ] {
