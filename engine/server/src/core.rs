@@ -276,7 +276,6 @@ impl Loop {
                     driver.write(stream, frame.into());
                     driver.finish(stream);
                 }
-                Deed::Finish(stream) => driver.finish(stream),
                 Deed::Resume(stream) => driver.resume(stream),
                 Deed::Close(connection, reason, text) => driver.close(connection, reason.code(), &text),
             }

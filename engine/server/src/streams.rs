@@ -61,10 +61,8 @@ struct Subscriber {
 
 /// Something the driver must do after its turn.
 pub enum Deed {
-    /// Look a video up and answer on the stream.
+    /// Look a video up, answer on the stream and finish it.
     LookUp(StreamKey, Box<str>),
-    /// Finish the stream after what was written.
-    Finish(StreamKey),
     /// Read on.
     Resume(StreamKey),
     /// Close the connection.
