@@ -4,7 +4,7 @@
 
 use crate::support::views::{DAY_MS, HOUR_MS, MINUTE_MS, NEWEST_MS, SECOND_MS, rows, spread_times, write_csv};
 use crate::support::{Engine, Load, Setup, block_on, now_ms, wait_for};
-use highwater_client::{Fate, Producer, Subscriber, lookup};
+use highwater_client::{Fate, LookupClient, Producer, Subscriber};
 use highwater_proto::{Period, Pushed, View, ViewRefusal, Window};
 use std::sync::mpsc::{Sender, channel};
 
@@ -205,12 +205,13 @@ fn a_producer_a_subscriber_and_a_look_up_agree() {
         assert_eq!(list(Period::Month), [("a", 2), ("b", 2)]);
         assert_eq!(list(Period::AllTime), [("a", 2), ("b", 2), ("c", 1)]);
 
-        let counts = lookup(engine.client(), "b").await.unwrap();
-        assert!(counts.epoch >= fate.visible_epoch);
+        let lookups = LookupClient::new(engine.client()).unwrap();
+        let counts = lookups.lookup("b").await.unwrap();
+        assert!(counts.epoch >= fate.visible_epoch && counts.instance == snapshot.instance);
         let found = |period| counts.counts.iter().find(|count| count.period == period).unwrap();
         let figures = Period::ALL.map(|period| (found(period).view_count, found(period).rank));
         assert_eq!(figures, [(1, Some(2)), (2, Some(1)), (2, Some(2)), (2, Some(2))]);
-        let unknown = lookup(engine.client(), "nobody's").await.unwrap();
+        let unknown = lookups.lookup("nobody's").await.unwrap();
         assert!(unknown.counts.iter().all(|count| count.view_count == 0 && count.rank.is_none()), "{unknown:?}");
         producer.finish().await.unwrap();
     });

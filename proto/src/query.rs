@@ -7,7 +7,7 @@ use crate::error::DecodeError;
 use crate::frame::FrameKind;
 use crate::limits::{BOARDS_MAX, TOP_K_MAX, VIDEO_ID_BYTES_MAX};
 use crate::wire::{Reader, in_range, put_frame, word};
-use crate::words::{Epoch, Period, PeriodCount, VideoCounts, Window};
+use crate::words::{Epoch, InstanceId, Period, PeriodCount, VideoCounts, Window};
 
 /// Asks for one video's counts: the first and only frame of a look-up stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ impl VideoCounts {
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.counts.len() <= BOARDS_MAX, "{} counts, allowed are {BOARDS_MAX}", self.counts.len());
         put_frame(out, FrameKind::LookupAnswer, |out| {
+            out.extend_from_slice(&self.instance.0.to_le_bytes());
             out.extend_from_slice(&self.epoch.0.to_le_bytes());
             out.extend_from_slice(&self.as_of_ms.to_le_bytes());
             out.extend_from_slice(&[self.counts.len() as u8, video_id_length(&self.video_id), 0, 0]);
@@ -84,6 +85,7 @@ impl VideoCounts {
     /// Reads the payload of a LOOKUP_ANSWER frame.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::of_frame(FrameKind::LookupAnswer, payload)?;
+        let instance = InstanceId(reader.u128()?);
         let epoch = Epoch(reader.u64()?);
         let as_of_ms = reader.u64()?;
         let count_count = reader.u8()?;
@@ -104,7 +106,7 @@ impl VideoCounts {
         }
         let video_id = reader.video_id(video_id_bytes)?.into();
         reader.finish()?;
-        Ok(Self { video_id, epoch, as_of_ms, counts })
+        Ok(Self { instance, video_id, epoch, as_of_ms, counts })
     }
 }
 

@@ -1,20 +1,17 @@
 //! An engine as a child process: `highwater serve` on a data directory.
 //!
-//! Invariant: the handle kills and reaps its process when dropped, and shows the log when a test fails.
+//! Invariant: a start in its place takes the same ports.
 
 use super::binaries::binary;
 use super::http::{self, Answer};
-use super::{SOON, wait_for};
+use super::process::{Child, Said};
+use super::wait_for;
 use highwater_client::ClientConfig;
 use highwater_proto::Period;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 /// How an engine is started.
 #[derive(Debug, Clone)]
@@ -34,9 +31,6 @@ pub(crate) struct Engine {
     child: Child,
     /// The line that it printed when it was ready.
     pub(crate) ready: Value,
-    stdout: Receiver<String>,
-    log: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
     setup: Setup,
 }
 
@@ -86,10 +80,7 @@ impl Setup {
             .arg(format!("--shards={}", self.shards))
             .arg(format!("--memory={}", self.memory))
             .args(&self.more)
-            .env_remove("HIGHWATER_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .env_remove("HIGHWATER_LOG");
         if self.cores > 0 {
             command.arg(format!("--cores={}", next_cpus(self.cores)));
         }
@@ -97,26 +88,9 @@ impl Setup {
     }
 
     fn try_start(&self) -> Result<Engine, Ended> {
-        let mut child = self.command().spawn().unwrap();
-        let (lines, stdout) = channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                // Whoever listened may be gone.
-                let _ = lines.send(line);
-            }
-        });
-        let log = Arc::new(Mutex::new(String::new()));
-        let reader = collect(child.stderr.take().unwrap(), log.clone());
-        let mut engine = Engine { child, ready: Value::Null, stdout, log, reader: Some(reader), setup: self.clone() };
-        match engine.stdout.recv_timeout(SOON) {
-            Ok(line) => {
-                engine.ready = serde_json::from_str(&line).expect("the ready line is JSON");
-                assert_eq!(engine.ready["event"], "ready", "{line}");
-                Ok(engine)
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(engine.wait()),
-            Err(RecvTimeoutError::Timeout) => panic!("the engine said nothing in {SOON:?}"),
+        match Child::start(&mut self.command()) {
+            Said::Ready(child, ready) => Ok(Engine { child, ready, setup: self.clone() }),
+            Said::Ended(ended) => Err(ended),
         }
     }
 }
@@ -178,55 +152,23 @@ impl Engine {
 
     /// What it wrote to stderr so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.child.log()
     }
 
     /// Ends it as `kill -9` does.
-    pub(crate) fn kill(mut self) -> Ended {
-        self.child.kill().unwrap();
-        self.wait()
+    pub(crate) fn kill(self) -> Ended {
+        self.child.kill()
     }
 
     /// Asks it to end, by SIGTERM, and waits until it has.
-    pub(crate) fn terminate(mut self) -> Ended {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.wait()
+    pub(crate) fn terminate(self) -> Ended {
+        self.child.end_by(rustix::process::Signal::TERM)
     }
 
     /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.child.runs()
     }
-
-    fn wait(&mut self) -> Ended {
-        let status = wait_for("the engine's end", || self.child.try_wait().unwrap());
-        if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
-        }
-        Ended { code: status.code(), log: self.log() }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Both fail only when it has ended and was waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of the engine on {} ---\n{}", self.setup.data_dir.display(), self.log());
-        }
-    }
-}
-
-/// Reads a pipe to its end into `log`.
-fn collect(mut pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = pipe.read(&mut bytes) {
-            log.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-    })
 }
 
 /// So many of the CPUs that this process may use, in turn, as a list.

@@ -1,4 +1,4 @@
-//! What the tests stand on: binaries, a running engine, a running generator, HTTP, views in files, raw QUIC.
+//! What the tests stand on: binaries, a running engine, sidecar or generator, HTTP, views in files, raw QUIC.
 //!
 //! No assertion about the engine's promises is made here. Invariant: a child process never outlives its handle.
 
@@ -6,11 +6,14 @@ pub(crate) mod binaries;
 pub(crate) mod engine;
 pub(crate) mod http;
 pub(crate) mod loadgen;
+pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod sidecar;
 pub(crate) mod views;
 
 pub(crate) use engine::{Engine, Setup};
 pub(crate) use loadgen::Load;
+pub(crate) use sidecar::Sidecar;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -108,16 +108,20 @@ impl Pipeline {
             self.stats.redirects += 1;
             return Err(self.redirect_to(owner));
         }
-        let (epoch, as_of_ms) = self.published.as_ref().map_or((Epoch(0), 0), |one| (one.epoch, one.as_of_ms));
-        let rank = |period| {
-            let rows = &self.published.as_ref()?.board(period, Window::Sliding)?.rows;
-            let index = rows.iter().position(|row| &*row.video_id == video_id)?;
-            u32::try_from(index + 1).ok()
+        let counts = self.counting.ranking.lookup(video_id).unwrap_or_default().into_iter();
+        let count = |(period, view_count)| PeriodCount { period, window: Window::Sliding, view_count, rank: None };
+        let mut counts = VideoCounts {
+            instance: self.config.instance,
+            video_id: video_id.into(),
+            epoch: Epoch(0),
+            as_of_ms: 0,
+            counts: counts.map(count).collect(),
         };
-        let counts = self.counting.ranking.lookup(video_id).unwrap_or_default();
-        let count =
-            |(period, view_count)| PeriodCount { period, window: Window::Sliding, view_count, rank: rank(period) };
-        Ok(VideoCounts { video_id: video_id.into(), epoch, as_of_ms, counts: counts.into_iter().map(count).collect() })
+        if let Some(snapshot) = &self.published {
+            (counts.epoch, counts.as_of_ms) = (snapshot.epoch, snapshot.as_of_ms);
+            counts.rank_by(snapshot);
+        }
+        Ok(counts)
     }
 
     /// The shell has closed a session for something that it found wrong with it.

@@ -24,6 +24,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the engine on a data directory, with its HTTP sidecar in the same process.
     Serve(Box<ServeArguments>),
+    /// Serve an engine's rankings over HTTP from a process of its own; run as many as there are readers for.
+    Sidecar(SidecarArguments),
     /// Run engine, sidecar and load in one go in a temporary directory, with a live top 10.
     Demo(DemoArguments),
     /// Show the moving top list of a running engine in the terminal, until Ctrl-C.
@@ -75,6 +77,33 @@ pub struct ServeArguments {
     /// Start although the wall clock is far from the engine time in the data directory.
     #[arg(long, env = "HIGHWATER_ACCEPT_CLOCK")]
     pub accept_clock: bool,
+}
+
+/// Flags of `highwater sidecar`.
+#[derive(Debug, Clone, Args)]
+pub struct SidecarArguments {
+    /// UDP address of any core of the engine. Without the engine the sidecar starts all the same, and waits for it.
+    #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT")]
+    pub engine: String,
+    /// PEM file of the authority that the engine's certificate is checked against, such as DIR/tls/ca.pem.
+    #[arg(long, env = "HIGHWATER_CA", value_name = "FILE")]
+    pub ca: PathBuf,
+    /// TCP address for HTTP. Port 0 takes a free port.
+    #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8081", value_name = "HOST:PORT")]
+    pub http: SocketAddr,
+    /// Name that the engine's certificate must bear; by default the host of --engine.
+    #[arg(long, env = "HIGHWATER_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Age of the newest snapshot, from 1s to 1h, above which /readyz turns red; it is served all the same.
+    #[arg(long, env = "HIGHWATER_STALE_AFTER", default_value = "10s", value_parser = stale_after, value_name = "DURATION")]
+    pub stale_after: Duration,
+}
+
+/// Snapshots come about each second, so less than one would never be ready.
+fn stale_after(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("1s to 1h are allowed".to_owned()) }
 }
 
 /// Flags of `highwater demo`.

@@ -4,6 +4,7 @@
 //! completed write, a helper's answer or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::fatal::fatal;
+use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
 use crate::park::{Parking, Waker};
 use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
@@ -49,6 +50,8 @@ pub struct Core {
     pub published: Receiver<Arc<Snapshot>>,
     /// The wake-ups of all cores, by number.
     pub wakers: Vec<Waker>,
+    /// Look-ups from inside the process.
+    pub lookups: Receiver<LookupRequest>,
     /// Set when the core is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -108,6 +111,7 @@ impl Loop {
         self.send_errands();
         worked |= self.publish(now);
         worked |= self.answer(now);
+        worked |= answer_waiting(&self.core.lookups, &mut self.core.pipeline);
         let end = Instant::now();
         self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
         if !worked {
@@ -263,13 +267,23 @@ impl Loop {
                 }
             }
         }
-        while let Some(deed) = self.streams.poll_deed() {
+        // What is left over is done in the next turn, which comes at once.
+        let mut lookups_left = LOOKUPS_PER_TURN;
+        while lookups_left > 0
+            && let Some(deed) = self.streams.poll_deed()
+        {
             worked = true;
             match deed {
-                Deed::Write(stream, frame) => {
-                    driver.write(stream, frame);
+                Deed::LookUp(stream, video_id) => {
+                    lookups_left -= 1;
+                    let mut frame = Vec::new();
+                    match self.core.pipeline.handle_lookup(&video_id) {
+                        Ok(counts) => counts.encode(&mut frame),
+                        Err(redirect) => redirect.encode(&mut frame),
+                    }
+                    driver.write(stream, frame.into());
+                    driver.finish(stream);
                 }
-                Deed::Finish(stream) => driver.finish(stream),
                 Deed::Resume(stream) => driver.resume(stream),
                 Deed::Close(connection, reason, text) => driver.close(connection, reason.code(), &text),
             }

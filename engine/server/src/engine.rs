@@ -6,6 +6,7 @@
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::helpers::Helpers;
+use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::park::{Parking, Waker, pin_current_thread};
 use crate::plan::MemoryPlan;
@@ -19,9 +20,10 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::bounded;
 use highwater_disk::{FileDisk, UringLog};
 use highwater_pipeline::limits::CORES_MAX;
-use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, lane_mesh, recover};
+use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
 use highwater_ranking::IdHash;
+use highwater_sidecar::SnapshotSource;
 use highwater_storage::{
     Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
 };
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
@@ -112,13 +115,15 @@ impl Engine {
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
         let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
-        let snapshots = Arc::new(Snapshots::new(metrics));
+        let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
+        let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
+        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        let parts = pipelines.into_iter().zip(drivers).zip(parkings);
-        for (number, (((pipeline, ring), driver), parking)) in (0..).zip(parts) {
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups);
+        for (number, ((((pipeline, ring), driver), parking), lookups)) in (0..).zip(parts) {
             let (brought_sender, brought) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
@@ -134,6 +139,7 @@ impl Engine {
                 brought,
                 tops: tops.clone(),
                 published: published_receiver,
+                lookups,
                 wakers: wakers.clone(),
                 stop: stop.clone(),
             });
@@ -148,7 +154,8 @@ impl Engine {
         ];
         let pinned = threads.into_iter().zip(&arguments.cores).map(|(core, cpu)| spawn_pinned(*cpu, core, origin));
         let threads = pinned.collect::<Result<Vec<_>>>()?;
-        let (http_stop, http) = serve_http(&helpers, http_listener, snapshots.clone())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
+        let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone())?;
         let ready = Ready {
             event: "ready",
             listen,
@@ -323,13 +330,14 @@ fn spawn_pinned(cpu: usize, core: Core, origin: Instant) -> Result<JoinHandle<()
     Ok(thread)
 }
 
-fn serve_http(
+/// Serves a source over HTTP on a thread of its own, until the sender is used.
+pub(crate) fn serve_http<S: SnapshotSource>(
     helpers: &Helpers,
+    runtime: Runtime,
     listener: TcpListener,
-    snapshots: Arc<Snapshots>,
+    source: Arc<S>,
 ) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
     listener.set_nonblocking(true).context("the TCP socket cannot be made non-blocking")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = helpers.spawn("http", move || {
         runtime.block_on(async move {
@@ -339,7 +347,7 @@ fn serve_http(
                         // Sent, or the engine is gone: either way it is time to end.
                         let _ = stopped.await;
                     };
-                    highwater_sidecar::serve(listener, snapshots, shutdown).await;
+                    highwater_sidecar::serve(listener, source, shutdown).await;
                 }
                 Err(error) => crate::fatal::fatal("the HTTP listener cannot be used", &error),
             }

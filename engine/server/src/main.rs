@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     end_on_panic();
     let outcome = match &arguments.command {
         Command::Serve(arguments) => highwater::serve::serve(arguments),
+        Command::Sidecar(arguments) => highwater::sidecar::sidecar(arguments),
         Command::Demo(arguments) => highwater::demo::demo(arguments),
         Command::Top(arguments) => highwater::top::top(arguments),
     };

@@ -2,11 +2,12 @@
 //!
 //! Written by the merging helper only. Invariant: the epoch of what can be loaded never decreases.
 
+use crate::lookups::Lookups;
 use crate::metrics::MetricsText;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use highwater_pipeline::Stats;
-use highwater_proto::{Epoch, Snapshot};
-use highwater_sidecar::{SnapshotSource, SourceStatus};
+use highwater_proto::{Epoch, Snapshot, VideoCounts};
+use highwater_sidecar::{LookupError, SnapshotSource, SourceStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,17 +40,19 @@ pub struct Snapshots {
     statuses: ArcSwap<Vec<CoreStatus>>,
     epoch: watch::Sender<Epoch>,
     metrics: MetricsText,
+    lookups: Lookups,
 }
 
 impl Snapshots {
     /// Nothing published yet.
-    pub fn new(metrics: MetricsText) -> Self {
+    pub fn new(metrics: MetricsText, lookups: Lookups) -> Self {
         Self {
             latest: ArcSwapOption::empty(),
             published_at: ArcSwap::from_pointee(Instant::now()),
             statuses: ArcSwap::default(),
             epoch: watch::Sender::new(Epoch(0)),
             metrics,
+            lookups,
         }
     }
 
@@ -75,6 +78,10 @@ impl SnapshotSource for Snapshots {
     async fn wait_for(&self, epoch: Epoch, timeout: Duration) -> bool {
         let mut published = self.epoch.subscribe();
         tokio::time::timeout(timeout, published.wait_for(|one| *one >= epoch)).await.is_ok_and(|found| found.is_ok())
+    }
+
+    async fn lookup(&self, video_id: &str) -> Result<VideoCounts, LookupError> {
+        self.lookups.ask(video_id).await
     }
 
     fn status(&self) -> SourceStatus {

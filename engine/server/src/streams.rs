@@ -61,10 +61,8 @@ struct Subscriber {
 
 /// Something the driver must do after its turn.
 pub enum Deed {
-    /// Write to the stream.
-    Write(StreamKey, Bytes),
-    /// Finish the stream after what was written.
-    Finish(StreamKey),
+    /// Look a video up, answer on the stream and finish it.
+    LookUp(StreamKey, Box<str>),
     /// Read on.
     Resume(StreamKey),
     /// Close the connection.
@@ -220,13 +218,7 @@ impl Intakes<'_> {
             Ok(lookup) => {
                 stream.role = Role::Lookup;
                 stream.clear();
-                let mut frame = Vec::new();
-                match self.pipeline.handle_lookup(&lookup.video_id) {
-                    Ok(counts) => counts.encode(&mut frame),
-                    Err(redirect) => redirect.encode(&mut frame),
-                }
-                self.streams.deeds.push_back(Deed::Write(key, frame.into()));
-                self.streams.deeds.push_back(Deed::Finish(key));
+                self.streams.deeds.push_back(Deed::LookUp(key, lookup.video_id));
                 Intake::Taken
             }
             Err(error) => self.close(key, error.close_reason(), error.to_string()),

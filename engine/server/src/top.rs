@@ -7,19 +7,16 @@ use crate::args::TopArguments;
 use crate::live::{Feed, View};
 use crate::screen::Screen;
 use anyhow::{Context, Result};
-use highwater_client::{ClientConfig, Connected, Subscriber};
+use highwater_client::{ClientConfig, Link, Subscriber};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Snapshots come each second: after this long without one, a connection is tried anew.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
-
-/// How long a lost connection is repaired: a restart, or a night's maintenance.
-const RECONNECT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Between two looks at whether the connection stands.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -37,7 +34,7 @@ pub fn top(arguments: &TopArguments) -> Result<()> {
             _ = &mut stop => return Ok(()),
         };
         let outcome = tokio::select! {
-            outcome = watch(&mut subscriber, arguments) => outcome,
+            outcome = follow(&mut subscriber, arguments) => outcome,
             _ = &mut stop => Ok(()),
         };
         subscriber.close().await;
@@ -47,7 +44,7 @@ pub fn top(arguments: &TopArguments) -> Result<()> {
 
 fn client(arguments: &TopArguments) -> Result<ClientConfig> {
     let config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
-    Ok(ClientConfig { idle_timeout: SILENCE_MAX, reconnect_timeout: RECONNECT_FOR, ..config })
+    Ok(ClientConfig { idle_timeout: SILENCE_MAX, ..config })
 }
 
 /// Is told of the first SIGINT or SIGTERM.
@@ -64,12 +61,12 @@ fn stop_signal() -> Result<oneshot::Receiver<()>> {
     Ok(stop)
 }
 
-async fn watch(subscriber: &mut Subscriber, arguments: &TopArguments) -> Result<()> {
-    let connected = subscriber.connected();
+async fn follow(subscriber: &mut Subscriber, arguments: &TopArguments) -> Result<()> {
+    let link = subscriber.link();
     let mut screen = Screen::stdout();
     let mut feed = Feed::default();
     loop {
-        let snapshot = next(subscriber, &connected, &feed, arguments, &mut screen).await?;
+        let snapshot = next(subscriber, &link, &feed, arguments, &mut screen).await?;
         feed.push(Arc::new(snapshot));
         screen.show(&feed.picture(view(arguments, &screen)))?;
         if arguments.once {
@@ -81,7 +78,7 @@ async fn watch(subscriber: &mut Subscriber, arguments: &TopArguments) -> Result<
 /// The next snapshot; while the connection is lost, the page says so.
 async fn next(
     subscriber: &mut Subscriber,
-    connected: &Connected,
+    link: &watch::Receiver<Link>,
     feed: &Feed,
     arguments: &TopArguments,
     screen: &mut Screen,
@@ -90,13 +87,13 @@ async fn next(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lost_since = None;
     // One future for the whole wait: dropped half-way it would give the connection up.
-    let mut snapshot = std::pin::pin!(subscriber.next());
+    let mut snapshot = std::pin::pin!(subscriber.wait_next());
     loop {
         tokio::select! {
             snapshot = &mut snapshot => return Ok(snapshot?),
             _ = looks.tick() => {}
         }
-        if connected.stands() {
+        if link.borrow().connected {
             lost_since = None;
             continue;
         }

@@ -19,7 +19,7 @@ fn help_names_every_command_and_flag() {
     let help = highwater(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(["serve", "demo", "top"].iter().all(|command| text.contains(command)), "{text}");
+    assert!(["serve", "sidecar", "demo", "top"].iter().all(|command| text.contains(command)), "{text}");
     let serve = highwater(&["serve", "--help"]);
     let text = String::from_utf8_lossy(&serve.stdout).into_owned();
     for flag in
@@ -32,6 +32,11 @@ fn help_names_every_command_and_flag() {
     let text = String::from_utf8_lossy(&top.stdout).into_owned();
     for known in ["--engine", "--ca", "--period", "--rows", "--once", "HIGHWATER_ENGINE", "HIGHWATER_CA"] {
         assert!(text.contains(known), "{known}: {text}");
+    }
+    let sidecar = highwater(&["sidecar", "--help"]);
+    let text = String::from_utf8_lossy(&sidecar.stdout).into_owned();
+    for flag in ["engine", "ca", "http", "server-name", "stale-after"] {
+        assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
     }
 }
 
@@ -52,6 +57,10 @@ fn wrong_usage_exits_with_2() {
         &["serve", "--data-dir=d", "--shards=0"],
         &["serve", "--data-dir=d", "--cores=first"],
         &["serve", "--data-dir=d", "--tls-cert=c"],
+        &["sidecar"],
+        &["sidecar", "--engine=localhost:4433"],
+        &["sidecar", "--engine=localhost:4433", "--ca=c", "--http=here"],
+        &["sidecar", "--engine=localhost:4433", "--ca=c", "--stale-after=999ms"],
         &["demo", "--duration=10"],
         &["demo", "--rate=0"],
         &["top"],

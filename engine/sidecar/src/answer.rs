@@ -1,4 +1,4 @@
-//! The body of a top list, and a small cache of bodies.
+//! The bodies of a top list and of a video's counts, and a small cache of the former.
 //!
 //! Invariant: a body is a pure function of (snapshot, period, k), so a cached one is as good as a new one; the cache
 //! holds bodies of one snapshot only, at most [`BODIES_MAX`].
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use highwater_proto::{Board, Period, Snapshot, Window};
+use highwater_proto::{Board, Period, Snapshot, VideoCounts, Window};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -30,6 +30,44 @@ struct Row<'a> {
     rank: usize,
     video_id: &'a str,
     view_count: u64,
+}
+
+#[derive(Serialize)]
+struct Views<'a> {
+    video_id: &'a str,
+    as_of: String,
+    epoch: u64,
+    views: Vec<PeriodViews>,
+}
+
+#[derive(Serialize)]
+struct PeriodViews {
+    period: &'static str,
+    window: &'static str,
+    view_count: u64,
+    rank: Option<u32>,
+}
+
+/// The body for one video: every period, shortest first, also those of which nothing is known.
+pub(crate) fn views_body(counts: &VideoCounts) -> Bytes {
+    let window = Window::Sliding;
+    let of_period = |period: Period| {
+        let count = counts.counts.iter().find(|count| count.period == period && count.window == window);
+        PeriodViews {
+            period: period.as_str(),
+            window: window.as_str(),
+            view_count: count.map_or(0, |count| count.view_count),
+            rank: count.and_then(|count| count.rank),
+        }
+    };
+    let views = Views {
+        video_id: &counts.video_id,
+        as_of: format!("{:.3}", timestamp(counts.as_of_ms)),
+        epoch: counts.epoch.0,
+        views: Period::ALL.map(of_period).into(),
+    };
+    // Serializing strings and numbers into memory cannot fail.
+    serde_json::to_vec(&views).unwrap_or_default().into()
 }
 
 /// The body for the first `k` rows of a board.

@@ -1,7 +1,7 @@
 //! The HTTP side of Highwater: rankings for readers, health and metrics for operators.
 //!
 //! What it is for: answering `GET /v1/videos/top` and its neighbours from a [`SnapshotSource`], in the engine's process
-//! or beside it. What it is not: it counts, ranks and stores nothing; what it serves is a published snapshot as it is.
+//! or, by [`RemoteSnapshots`], in one of its own. What it is not: it counts, ranks and stores nothing; what it serves is a published snapshot as it is.
 //! Invariant: equal snapshots give equal bytes, and whatever a client sends, what the sidecar holds for it is bounded
 //! by [`HttpLimits`].
 //!
@@ -12,6 +12,7 @@ mod answer;
 mod counts;
 mod problem;
 mod query;
+mod remote;
 mod router;
 mod serve;
 mod source;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
 pub use query::{K_DEFAULT, K_MAX, MIN_EPOCH_WAIT};
+pub use remote::RemoteSnapshots;
 pub use router::router;
 pub use serve::{HttpLimits, serve, serve_with};
-pub use source::{SnapshotSource, SourceStatus};
+pub use source::{LOOKUP_WAIT, LookupError, SnapshotSource, SourceStatus};

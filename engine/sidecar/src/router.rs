@@ -11,17 +11,18 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::answer::Bodies;
+use crate::answer::{Bodies, views_body};
 use crate::counts::Counts;
 use crate::problem::Problem;
-use crate::query::{MIN_EPOCH_WAIT, TopQuery};
+use crate::query::{MIN_EPOCH_WAIT, TopQuery, parse_video_id};
 use crate::source::SnapshotSource;
 
 const TOP: &str = "/v1/videos/top";
+const VIEWS: &str = "/v1/videos/views";
 const HEALTH: &str = "/healthz";
 const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
-const PATHS: [&str; 4] = [TOP, HEALTH, READY, METRICS];
+const PATHS: [&str; 5] = [TOP, VIEWS, HEALTH, READY, METRICS];
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -46,6 +47,7 @@ pub fn router<S: SnapshotSource>(source: Arc<S>) -> Router {
 pub(crate) fn routes<S: SnapshotSource>(shared: Arc<Shared<S>>) -> Router {
     Router::new()
         .route(TOP, get(top::<S>).fallback(wrong_method::<S>))
+        .route(VIEWS, get(views::<S>).fallback(wrong_method::<S>))
         .route(HEALTH, get(health::<S>).fallback(wrong_method::<S>))
         .route(READY, get(ready::<S>).fallback(wrong_method::<S>))
         .route(METRICS, get(metrics::<S>).fallback(wrong_method::<S>))
@@ -81,6 +83,20 @@ async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<by
     shared.bodies.body(&snapshot, query.period, query.k).ok_or_else(|| {
         Problem::unavailable(format!("epoch {} holds no list of period {}", snapshot.epoch.0, query.period.as_str()))
     })
+}
+
+async fn views<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
+    let answer = match looked_up(&shared, &uri).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    shared.answer("views", answer)
+}
+
+async fn looked_up<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
+    let video_id = parse_video_id(uri)?;
+    let counts = shared.source.lookup(&video_id).await;
+    counts.map(|counts| views_body(&counts)).map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 /// The process lives and answers; whether it should be asked is [`ready`].

@@ -8,9 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_proto::{Epoch, Snapshot};
+use highwater_proto::{Epoch, Snapshot, VideoCounts};
 
-/// Gives snapshots, newest first and only.
+/// How long a look-up may take.
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(2);
+
+/// Gives snapshots, newest first and only, and looks single videos up.
 pub trait SnapshotSource: Send + Sync + 'static {
     /// The newest snapshot; `None` before the first.
     fn latest(&self) -> Option<Arc<Snapshot>>;
@@ -18,11 +21,32 @@ pub trait SnapshotSource: Send + Sync + 'static {
     /// Waits until the newest snapshot's epoch is `epoch` or later, for `timeout` at most. Returns whether it is.
     fn wait_for(&self, epoch: Epoch, timeout: Duration) -> impl Future<Output = bool> + Send;
 
+    /// One video's counts, from the core that counts it. The id has 1 to 255 bytes; the answer comes within
+    /// [`LOOKUP_WAIT`].
+    ///
+    /// # Errors
+    /// [`LookupError`] when there is no answer to be had now.
+    fn lookup(&self, video_id: &str) -> impl Future<Output = Result<VideoCounts, LookupError>> + Send;
+
     /// Whether readers should be sent here.
     fn status(&self) -> SourceStatus;
 
     /// Metrics of the source in the Prometheus text format, to which the sidecar adds its own.
     fn metrics(&self) -> String;
+}
+
+/// Why a look-up has no answer; all of them may pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// As many look-ups wait as may.
+    #[error("the engine has as many look-ups to answer as it takes; ask again")]
+    Busy,
+    /// The engine was asked and said nothing.
+    #[error("the engine did not answer within {} s; ask again", LOOKUP_WAIT.as_secs())]
+    Late,
+    /// The engine cannot be asked, for a reason in words.
+    #[error("the engine cannot be asked: {0}")]
+    Unreachable(String),
 }
 
 /// Whether a source is fit to serve, and why not.

@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, Snapshot, Window};
+use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, PeriodCount, Snapshot, VideoCounts, Window};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::{HttpLimits, SnapshotSource, SourceStatus, serve_with};
+use crate::{HttpLimits, LookupError, SnapshotSource, SourceStatus, serve_with};
 
 struct Source {
     latest: watch::Sender<Option<Arc<Snapshot>>>,
     status: Mutex<SourceStatus>,
+    /// What look-ups are answered with; without one, that the engine is busy.
+    counts: Mutex<Vec<PeriodCount>>,
 }
 
 impl SnapshotSource for Source {
@@ -27,6 +29,15 @@ impl SnapshotSource for Source {
         let mut latest = self.latest.subscribe();
         let reached = latest.wait_for(|one| one.as_ref().is_some_and(|one| one.epoch >= epoch));
         tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+
+    async fn lookup(&self, video_id: &str) -> Result<VideoCounts, LookupError> {
+        let counts = self.counts.lock().unwrap().clone();
+        if video_id == "busy" {
+            return Err(LookupError::Busy);
+        }
+        let (instance, epoch) = (InstanceId(1), Epoch(7));
+        Ok(VideoCounts { instance, video_id: video_id.into(), epoch, as_of_ms: NOON_MS + 7, counts })
     }
 
     fn status(&self) -> SourceStatus {
@@ -71,7 +82,11 @@ struct Served {
 }
 
 async fn start(first: Option<Arc<Snapshot>>, limits: HttpLimits) -> Served {
-    let source = Arc::new(Source { latest: watch::Sender::new(first), status: Mutex::new(SourceStatus::ready()) });
+    let source = Arc::new(Source {
+        latest: watch::Sender::new(first),
+        status: Mutex::new(SourceStatus::ready()),
+        counts: Mutex::default(),
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -202,6 +217,71 @@ async fn every_wrong_query_is_named() {
         (problem["type"].as_str(), problem["status"].as_u64()),
         (Some("urn:highwater:problem:repeated-parameter"), Some(400))
     );
+}
+
+#[tokio::test]
+async fn one_videos_views_have_the_promised_shape() {
+    let served = start(Some(snapshot(7, 2)), HttpLimits::default()).await;
+    let count = |period, view_count, rank| PeriodCount { period, window: Window::Sliding, view_count, rank };
+    *served.source.counts.lock().unwrap() = vec![count(Period::AllTime, 30, None), count(Period::Day, 12, Some(3))];
+    let answer = get(&served, "/v1/videos/views?video_id=a%20%C3%A9%26%25+%2b").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let expected = concat!(
+        r#"{"video_id":"a é&% +","as_of":"2024-07-15T12:00:00.007Z","epoch":7,"views":["#,
+        r#"{"period":"hour","window":"sliding","view_count":0,"rank":null},"#,
+        r#"{"period":"day","window":"sliding","view_count":12,"rank":3},"#,
+        r#"{"period":"month","window":"sliding","view_count":0,"rank":null},"#,
+        r#"{"period":"all-time","window":"sliding","view_count":30,"rank":null}]}"#
+    );
+    assert_eq!(answer.text(), expected);
+    for id in ["x".repeat(255), "%F0%9F%8E%AC".to_owned(), "%00".to_owned()] {
+        assert_eq!(get(&served, &format!("/v1/videos/views?video_id={id}")).await.status, 200, "{id}");
+    }
+    let busy = get(&served, "/v1/videos/views?video_id=busy").await;
+    assert_eq!((busy.status, busy.header("retry-after")), (503, Some("1")));
+    assert_eq!(busy.json()["type"], "urn:highwater:problem:not-ready");
+    let metrics = get(&served, "/metrics").await;
+    assert!(metrics.text().contains("highwater_http_answers_total{route=\"views\",status=\"200\"} 4\n"));
+    assert!(metrics.text().contains("highwater_http_answers_total{route=\"views\",status=\"503\"} 1\n"));
+}
+
+#[tokio::test]
+async fn every_wrong_question_about_a_video_is_named() {
+    let served = start(Some(snapshot(1, 1)), HttpLimits::default()).await;
+    let ids = json!(["1 to 255 bytes of UTF-8"]);
+    let only = json!(["video_id"]);
+    let utf8 = json!(["UTF-8, with %XX for bytes that a query cannot hold"]);
+    let long = "é".repeat(128);
+    let cases = [
+        (String::new(), "missing-parameter", "video_id", Value::Null, &ids),
+        ("?".to_owned(), "missing-parameter", "video_id", Value::Null, &ids),
+        ("?video_id=".to_owned(), "invalid-parameter", "video_id", json!(""), &ids),
+        ("?video_id".to_owned(), "invalid-parameter", "video_id", json!(""), &ids),
+        (format!("?video_id={}", "%C3%A9".repeat(128)), "invalid-parameter", "video_id", json!(long[..200]), &ids),
+        ("?video_id=a&video_id=a".to_owned(), "repeated-parameter", "video_id", json!("a"), &json!([])),
+        ("?video_id=a&period=hour".to_owned(), "unknown-parameter", "period", json!("hour"), &only),
+        ("?Video_id=a".to_owned(), "unknown-parameter", "Video_id", json!("a"), &only),
+        ("?%ff=a".to_owned(), "unknown-parameter", "%ff", json!("a"), &only),
+        ("?video_id=%FF".to_owned(), "invalid-parameter", "video_id", json!("%FF"), &utf8),
+        ("?video_id=%C3".to_owned(), "invalid-parameter", "video_id", json!("%C3"), &utf8),
+        ("?video_id=%".to_owned(), "invalid-parameter", "video_id", json!("%"), &utf8),
+        ("?video_id=a%2".to_owned(), "invalid-parameter", "video_id", json!("a%2"), &utf8),
+        ("?video_id=%+1".to_owned(), "invalid-parameter", "video_id", json!("%+1"), &utf8),
+    ];
+    for (query, kind, parameter, value, allowed) in cases {
+        let answer = get(&served, &format!("/v1/videos/views{query}")).await;
+        let problem = answer.json();
+        assert_eq!(answer.status, 400, "{query}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{query}");
+        assert_eq!(problem["type"], format!("urn:highwater:problem:{kind}"), "{query}");
+        assert_eq!(problem["parameter"], parameter, "{query}");
+        let (found, value) = (problem["value"].as_str(), value.as_str());
+        assert_eq!(found.map(|found| found.trim_end_matches('…')), value, "{query}");
+        assert_eq!(problem.get("allowed").unwrap_or(&json!([])), allowed, "{query}");
+    }
+    let answer = ask(served.address, "POST", "/v1/videos/views?video_id=a").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
 }
 
 #[tokio::test]

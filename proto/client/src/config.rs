@@ -35,6 +35,8 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// How long a lost connection is repaired without any progress before giving up. Default 60 s.
     pub reconnect_timeout: Duration,
+    /// How long a look-up may take, with all its attempts. Default 2 s.
+    pub lookup_timeout: Duration,
     /// How long a silent connection is believed in. Default 10 s.
     pub idle_timeout: Duration,
     /// Most batches sent and not yet answered; the engine's own limit holds if lower. Default and maximum 64.
@@ -51,6 +53,7 @@ impl ClientConfig {
             token: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             reconnect_timeout: Duration::from_secs(60),
+            lookup_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(10),
             in_flight_max: IN_FLIGHT_BATCHES_MAX,
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use highwater_proto::{CloseReason, DecodeError, InvalidView};
+use highwater_proto::{CloseReason, DecodeError, InstanceId, InvalidView};
 use thiserror::Error;
 
 /// Why a client gave up.
@@ -42,6 +42,28 @@ pub enum ClientError {
     Unanswered {
         /// How long.
         waited: Duration,
+    },
+    /// A look-up had no answer in time.
+    #[error("no answer to a look-up from {engine} within {waited:?}: {last}; ask again")]
+    NoAnswer {
+        /// The engine's address.
+        engine: String,
+        /// How long it was tried.
+        waited: Duration,
+        /// What the last attempt said.
+        last: String,
+    },
+    /// Another engine stands where the one was that is followed: its epochs and counts mean something else.
+    #[error(
+        "the engine has another data directory now: it is instance {:032x}, what was read so far is of {:032x}; start anew to \
+         follow the new one, or bring the old one back",
+        found.0, expected.0
+    )]
+    OtherInstance {
+        /// The instance read so far.
+        expected: InstanceId,
+        /// The one that is there now.
+        found: InstanceId,
     },
     /// TLS failed: the engine's certificate and the given authority do not fit, or the name differs.
     #[error(

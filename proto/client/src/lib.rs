@@ -28,13 +28,16 @@ mod config;
 mod dial;
 mod error;
 mod in_flight;
+mod lookup;
 mod producer;
-mod query;
 mod session;
+mod sockets;
 mod stream;
+mod subscriber;
 
 pub use config::ClientConfig;
 pub use error::ClientError;
 pub use in_flight::Fate;
+pub use lookup::{LOOKUPS_MAX, LookupClient};
 pub use producer::{Producer, ProducerSummary};
-pub use query::{Connected, Subscriber, lookup};
+pub use subscriber::{Link, Subscriber};

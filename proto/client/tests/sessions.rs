@@ -1,17 +1,18 @@
-//! The client against a small engine in the same process: sessions, losses, refusals, redirects, questions.
+//! The client against a small engine in the same process: sessions, losses, refusals, redirects.
 //!
 //! What it is not: a test of the rules of a window of batches, which stand beside their code. Invariant: every test
 //! waits for a state, never for a time, except where a time limit is what is tested.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
+#[allow(dead_code, reason = "what is asked of the engine is tested beside this")]
 mod engine;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::{Engine, Identity};
-use highwater_client::{ClientConfig, ClientError, Fate, Producer, Subscriber, lookup};
+use highwater_client::{ClientConfig, ClientError, Fate, Producer};
 use highwater_proto::{
     BatchBuilder, BatchRefusal, CloseReason, HelloMode, ProducerId, Pushed, Redirect, Sequence, View,
 };
@@ -281,22 +282,4 @@ async fn an_engine_that_answers_nothing_ends_the_producer_at_the_limit() {
     send(&mut producer, 0..2).await;
     let error = producer.finish().await.unwrap_err();
     assert!(matches!(error, ClientError::Unanswered { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn subscriptions_survive_reconnects_with_growing_epochs() {
-    let engine = Engine::start();
-    engine.book.lock().unwrap().epochs_per_subscription = 3;
-    let mut subscriber = Subscriber::connect(engine.config()).await.unwrap();
-    for epoch in 1..=8 {
-        assert_eq!(subscriber.next().await.unwrap().epoch.0, epoch);
-    }
-}
-
-#[tokio::test]
-async fn a_look_up_is_answered() {
-    let engine = Engine::start();
-    let counts = lookup(engine.config(), "lML9dik8QNw").await.unwrap();
-    assert_eq!((&*counts.video_id, counts.epoch.0), ("lML9dik8QNw", 3));
-    assert!(lookup(engine.config(), "").await.is_err());
 }

@@ -45,6 +45,8 @@ pub struct BoardRow {
 /// One video's counts in every period; the answer to a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoCounts {
+    /// The data directory it came from.
+    pub instance: InstanceId,
     /// The video asked for.
     pub video_id: Box<str>,
     /// The last epoch applied where the video is counted.
@@ -76,9 +78,48 @@ impl Snapshot {
     }
 }
 
+impl Board {
+    /// The rank of a video, from 1, if it is in the list. Cost: one comparison of ids for each row before it.
+    pub fn rank(&self, video_id: &str) -> Option<u32> {
+        let index = self.rows.iter().position(|row| *row.video_id == *video_id)?;
+        u32::try_from(index + 1).ok()
+    }
+}
+
+impl VideoCounts {
+    /// Takes every rank from the lists of `snapshot`: what one core counts cannot tell where a video stands among those
+    /// of all cores.
+    pub fn rank_by(&mut self, snapshot: &Snapshot) {
+        for count in &mut self.counts {
+            let board = snapshot.board(count.period, count.window);
+            count.rank = board.and_then(|board| board.rank(&self.video_id));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_come_from_the_lists_of_the_snapshot() {
+        let row = |video_id: &str| BoardRow { video_id: video_id.into(), view_count: 2 };
+        let board = |period, ids: &[&str]| Board {
+            period,
+            window: Window::Sliding,
+            start_ms: None,
+            end_ms: 1,
+            rows: ids.iter().map(|id| row(id)).collect(),
+        };
+        let boards = vec![board(Period::Hour, &["a", "b"]), board(Period::Day, &["a"])];
+        let snapshot = Snapshot { instance: InstanceId(1), epoch: Epoch(1), as_of_ms: 0, boards };
+        let count = |period| PeriodCount { period, window: Window::Sliding, view_count: 2, rank: Some(9) };
+        let counts = [Period::Hour, Period::Day, Period::Month].map(count).into();
+        let mut counts =
+            VideoCounts { instance: InstanceId(1), video_id: "b".into(), epoch: Epoch(1), as_of_ms: 0, counts };
+        counts.rank_by(&snapshot);
+        assert_eq!(counts.counts.iter().map(|count| count.rank).collect::<Vec<_>>(), [Some(2), None, None]);
+    }
 
     #[test]
     fn boards_are_found_by_period_and_window() {

@@ -111,6 +111,7 @@ golden!(
     "lookup-answer",
     LookupAnswer,
     VideoCounts {
+        instance: INSTANCE,
         video_id: VIDEO.into(),
         epoch: Epoch(43),
         as_of_ms: 1_721_044_802_500,
@@ -119,6 +120,12 @@ golden!(
             PeriodCount { period: Period::AllTime, window: Window::Sliding, view_count: 1_234_567, rank: None },
         ],
     }
+);
+golden!(
+    lookup_redirect,
+    "lookup-redirect",
+    Redirect,
+    Redirect { home_core: 1, ports: vec![4433, 4434], host: String::new() }
 );
 golden!(subscribe, "subscribe", Subscribe, Subscribe { from_epoch: Epoch(42) });
 golden!(

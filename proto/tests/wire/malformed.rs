@@ -100,10 +100,10 @@ fn queries() {
     closes(Lookup::decode(&changed("lookup", 0, &[0])), InvalidVideoId, "empty video_id");
     closes(Lookup::decode(&changed("lookup", 4, &[0xff])), InvalidVideoId, "UTF-8");
     closes(Subscribe::decode(&[0; 9]), LimitExceeded, "SUBSCRIBE payload of 9 bytes");
-    closes(VideoCounts::decode(&changed("lookup-answer", 16, &[8])), LimitExceeded, "period counts is 8");
-    closes(VideoCounts::decode(&changed("lookup-answer", 20, &[3])), Malformed, "period count 1 is out of order");
-    closes(VideoCounts::decode(&changed("lookup-answer", 37, &[1])), Malformed, "window of all-time 1");
-    closes(VideoCounts::decode(&changed("lookup-answer", 24, &[0xe9, 3])), LimitExceeded, "rank is 1001");
+    closes(VideoCounts::decode(&changed("lookup-answer", 32, &[8])), LimitExceeded, "period counts is 8");
+    closes(VideoCounts::decode(&changed("lookup-answer", 36, &[3])), Malformed, "period count 1 is out of order");
+    closes(VideoCounts::decode(&changed("lookup-answer", 53, &[1])), Malformed, "window of all-time 1");
+    closes(VideoCounts::decode(&changed("lookup-answer", 40, &[0xe9, 3])), LimitExceeded, "rank is 1001");
 }
 
 #[test]

@@ -95,12 +95,15 @@ fn video_counts() -> impl Strategy<Value = VideoCounts> {
             boards.into_iter().zip(numbers).map(count).collect::<Vec<_>>()
         })
     });
-    (text(1..=60), any::<u64>(), any::<u64>(), counts).prop_map(|(video_id, epoch, as_of_ms, counts)| VideoCounts {
-        video_id: video_id.into(),
-        epoch: Epoch(epoch),
-        as_of_ms,
-        counts,
-    })
+    (any::<u128>(), text(1..=60), any::<u64>(), any::<u64>(), counts).prop_map(
+        |(instance, video_id, epoch, as_of_ms, counts)| VideoCounts {
+            instance: InstanceId(instance),
+            video_id: video_id.into(),
+            epoch: Epoch(epoch),
+            as_of_ms,
+            counts,
+        },
+    )
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {

@@ -39,8 +39,24 @@ pub(crate) struct Book {
     pub(crate) hellos: Vec<HelloMode>,
     /// Batches answered as duplicates.
     pub(crate) duplicates: u32,
-    /// Epochs for subscribers: each connection is given the next few and then closed.
+    /// The newest snapshot's epoch; 0 for none yet. Subscribers are told of every change that they see.
+    pub(crate) epoch: u64,
+    /// Where not 0: each subscription publishes so many epochs more, and is ended after them.
     pub(crate) epochs_per_subscription: u64,
+    /// The data directory that snapshots and look-ups are of.
+    pub(crate) instance: u128,
+    /// Answer look-ups with this redirect.
+    pub(crate) lookup_redirect: Option<Redirect>,
+    /// Look-ups seen.
+    pub(crate) lookups: u32,
+    /// Connections accepted.
+    pub(crate) connections: u32,
+}
+
+impl Book {
+    fn new() -> Self {
+        Self { in_flight_batches_max: IN_FLIGHT_BATCHES_MAX, instance: 9, ..Self::default() }
+    }
 }
 
 /// One running endpoint over a book.
@@ -50,6 +66,19 @@ pub(crate) struct Engine {
     endpoint: Option<Endpoint>,
     identity: Identity,
     runtime: Option<Runtime>,
+    open: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// What is left of an engine that died.
+pub(crate) struct Remains {
+    identity: Identity,
+    book: Arc<Mutex<Book>>,
+}
+
+impl Remains {
+    pub(crate) fn restart(self, address: SocketAddr) -> Engine {
+        Engine::start_on(address, self.identity, self.book)
+    }
 }
 
 impl Drop for Engine {
@@ -102,14 +131,13 @@ impl Identity {
 
 impl Engine {
     pub(crate) fn start() -> Self {
-        let book = Book { in_flight_batches_max: IN_FLIGHT_BATCHES_MAX, ..Book::default() };
-        Self::start_on("127.0.0.1:0".parse().unwrap(), Identity::new(), Arc::new(Mutex::new(book)))
+        Self::start_on("127.0.0.1:0".parse().unwrap(), Identity::new(), Arc::new(Mutex::new(Book::new())))
     }
 
     /// Another endpoint of the same engine.
     pub(crate) fn another_core(&self) -> Self {
-        let book = Book { in_flight_batches_max: IN_FLIGHT_BATCHES_MAX, ..Book::default() };
-        Self::start_on("127.0.0.1:0".parse().unwrap(), self.identity.clone(), Arc::new(Mutex::new(book)))
+        let book = Arc::new(Mutex::new(Book::new()));
+        Self::start_on("127.0.0.1:0".parse().unwrap(), self.identity.clone(), book)
     }
 
     pub(crate) fn start_on(address: SocketAddr, identity: Identity, book: Arc<Mutex<Book>>) -> Self {
@@ -122,26 +150,42 @@ impl Engine {
         let address = endpoint.local_addr().unwrap();
         let accepting = endpoint.clone();
         let accepting_book = Arc::clone(&book);
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let accepted = Arc::clone(&open);
         runtime.spawn(async move {
             while let Some(incoming) = accepting.accept().await {
-                let book = Arc::clone(&accepting_book);
+                let (book, accepted) = (Arc::clone(&accepting_book), Arc::clone(&accepted));
                 tokio::spawn(async move {
                     if let Ok(connection) = incoming.await {
+                        accepted.lock().unwrap().push(connection.clone());
                         serve(connection, book).await;
                     }
                 });
             }
         });
-        Self { address, book, endpoint: Some(endpoint), identity, runtime: Some(runtime) }
+        Self { address, book, endpoint: Some(endpoint), identity, runtime: Some(runtime), open }
     }
 
     /// Dies without a word, as by kill -9, and comes back on the same port with the same book.
-    pub(crate) fn die_and_restart(mut self) -> Self {
+    pub(crate) fn die_and_restart(self) -> Self {
+        let address = self.address;
+        self.die().restart(address)
+    }
+
+    /// Dies without a word; what is left can come back.
+    pub(crate) fn die(mut self) -> Remains {
         self.endpoint = None;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        Self::start_on(self.address, self.identity.clone(), Arc::clone(&self.book))
+        Remains { identity: self.identity.clone(), book: Arc::clone(&self.book) }
+    }
+
+    /// Closes every connection there is, for a reason to come again; new ones are taken.
+    pub(crate) fn reset_connections(&self) {
+        for connection in self.open.lock().unwrap().drain(..) {
+            close(&connection, CloseReason::Overloaded);
+        }
     }
 
     /// Closes every connection for this reason.
@@ -170,34 +214,78 @@ async fn frame(receive: &mut RecvStream) -> Option<(FrameKind, Vec<u8>)> {
 }
 
 async fn serve(connection: Connection, book: Arc<Mutex<Book>>) {
-    let Ok((mut send, mut receive)) = connection.accept_bi().await else {
-        return;
-    };
+    book.lock().unwrap().connections += 1;
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        tokio::spawn(serve_stream(connection.clone(), send, receive, Arc::clone(&book)));
+    }
+}
+
+async fn serve_stream(connection: Connection, mut send: SendStream, mut receive: RecvStream, book: Arc<Mutex<Book>>) {
     let Some((kind, payload)) = frame(&mut receive).await else {
         return;
     };
     match kind {
         FrameKind::Hello => produce(&connection, &book, &mut send, &mut receive, &payload).await,
         FrameKind::Lookup => {
-            let asked = Lookup::decode(&payload).unwrap();
-            let mut answer = Vec::new();
-            VideoCounts { video_id: asked.video_id, epoch: Epoch(3), as_of_ms: 1000, counts: vec![] }
-                .encode(&mut answer);
-            send.write_all(&answer).await.unwrap();
-            connection.closed().await;
+            let Some(answer) = look_up(&mut book.lock().unwrap(), &payload) else { return };
+            // A client that asks no more is what some tests want.
+            let _ = send.write_all(&answer).await;
+            let _ = send.finish();
         }
         FrameKind::Subscribe => subscribe(&connection, &book, &mut send, &payload).await,
         kind => panic!("a stream cannot start with {kind}"),
     }
 }
 
+/// `None` where the engine is mute.
+fn look_up(book: &mut Book, payload: &[u8]) -> Option<Vec<u8>> {
+    let asked = Lookup::decode(payload).unwrap();
+    book.lookups += 1;
+    let mut answer = Vec::new();
+    if let Some(redirect) = &book.lookup_redirect {
+        redirect.encode(&mut answer);
+        return Some(answer);
+    }
+    let count = PeriodCount { period: Period::Day, window: Window::Sliding, view_count: 5, rank: Some(2) };
+    VideoCounts {
+        instance: InstanceId(book.instance),
+        video_id: asked.video_id,
+        epoch: Epoch(book.epoch),
+        as_of_ms: 1000,
+        counts: vec![count],
+    }
+    .encode(&mut answer);
+    (!book.mute).then_some(answer)
+}
+
 async fn subscribe(connection: &Connection, book: &Mutex<Book>, send: &mut SendStream, payload: &[u8]) {
-    let from = Subscribe::decode(payload).unwrap().from_epoch.0.max(1);
-    let count = book.lock().unwrap().epochs_per_subscription;
-    for epoch in from..from + count {
-        let mut out = Vec::new();
-        Snapshot { instance: InstanceId(9), epoch: Epoch(epoch), as_of_ms: epoch, boards: vec![] }.encode(&mut out);
-        send.write_all(&out).await.unwrap();
+    let from = Subscribe::decode(payload).unwrap().from_epoch.0;
+    let own = book.lock().unwrap().epochs_per_subscription;
+    let mut published = 0;
+    let mut sent = None;
+    loop {
+        let (instance, epoch) = {
+            let book = book.lock().unwrap();
+            (book.instance, book.epoch)
+        };
+        if epoch > 0 && epoch >= from && sent < Some(epoch) {
+            let mut out = Vec::new();
+            Snapshot { instance: InstanceId(instance), epoch: Epoch(epoch), as_of_ms: epoch, boards: vec![] }
+                .encode(&mut out);
+            if send.write_all(&out).await.is_err() {
+                return;
+            }
+            sent = Some(epoch);
+        }
+        if own > 0 && published == own {
+            break;
+        }
+        if own > 0 {
+            published += 1;
+            book.lock().unwrap().epoch += 1;
+        } else {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
     send.finish().unwrap();
     connection.closed().await;
