@@ -1,7 +1,7 @@
 //! Following the rankings: snapshots as they are published.
 //!
-//! It sends no views and looks nothing up. Invariant: a subscriber's snapshots are of one instance and their epochs only
-//! grow, over reconnects too.
+//! It sends no views and looks nothing up. Invariant: a subscriber's snapshots are of one instance and their epochs
+//! only grow, over reconnects too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
