@@ -3,6 +3,7 @@
 //! Every flag can also be given as `HIGHWATER_<FLAG>`; the flag wins. Checks that need the machine or the data
 //! directory are made where they are used.
 
+use crate::runtime::Runtime;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use highwater_proto::Period;
@@ -50,6 +51,9 @@ pub struct ServeArguments {
     /// CPUs for the helpers: disk housekeeping, merging, HTTP. By default all that no core is pinned to.
     #[arg(long, env = "HIGHWATER_HELPER_CORES", value_delimiter = ',', value_name = "CPU,…")]
     pub helper_cores: Vec<usize>,
+    /// What runs the cores.
+    #[arg(long, env = "HIGHWATER_RUNTIME", value_enum, default_value_t)]
+    pub runtime: Runtime,
     /// Shards, 1 to 256: 16 for a new data directory unless given; fixed once the directory exists.
     #[arg(long, env = "HIGHWATER_SHARDS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,

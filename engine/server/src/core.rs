@@ -1,13 +1,13 @@
 //! One pinned core: the loop around socket, pipeline and log ring.
 //!
-//! Each turn does a bounded piece of everything that waits; with nothing left the thread parks until a packet, a
-//! completed write, a helper's answer or a deadline. All rules are in the pipeline: this file only carries.
+//! Each turn does a bounded piece of everything that waits; with nothing left the runtime lets the core sleep until a
+//! packet, a completed write, a wake-up or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::fatal::fatal;
 use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
-use crate::park::{Parking, Waker};
 use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
+use crate::runtime::{Waker, wait_for_socket};
 use crate::snapshots::CoreStatus;
 use crate::storekeeper::Brought;
 use crate::streams::{Deed, Intakes, Streams};
@@ -17,7 +17,7 @@ use highwater_disk::UringLog;
 use highwater_pipeline::{Output, Pipeline, Reading, StoreRequest};
 use highwater_proto::{CloseReason, Snapshot};
 use highwater_storage::LogDevice;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -38,8 +38,6 @@ pub struct Core {
     pub driver: QuicDriver,
     /// The log's device.
     pub ring: UringLog,
-    /// Where the thread sleeps.
-    pub parking: Parking,
     /// Errands to the helper, with this core's number.
     pub errands: Sender<(u16, StoreRequest)>,
     /// Its answers.
@@ -56,8 +54,8 @@ pub struct Core {
     pub stop: Arc<AtomicBool>,
 }
 
-/// The running loop.
-struct Loop {
+/// A core's loop: what a runtime runs.
+pub struct CoreLoop {
     core: Core,
     streams: Streams,
     /// The latest snapshot, and its frame once somebody wanted it.
@@ -65,7 +63,32 @@ struct Loop {
     started: Instant,
     turn_us_max: u64,
     slept: Duration,
+    silences: u64,
     status_at: Instant,
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turned {
+    /// Something was done: turn again.
+    Worked,
+    /// Nothing was there to do: rest.
+    Idle(Rest),
+    /// The core has stopped: close it.
+    Stopped,
+}
+
+/// How a core may rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest {
+    /// When it began.
+    pub began: Instant,
+    /// Until when at most.
+    pub deadline: Instant,
+    /// Whether the socket's being writable ends it too.
+    pub socket_writable: bool,
+    /// Whether nobody is connected.
+    pub alone: bool,
 }
 
 /// Reads both clocks.
@@ -74,28 +97,41 @@ pub fn read_clocks(now: Instant, origin: Instant) -> Reading {
     Reading { wall_ms: wall.as_millis() as u64, monotonic_ms: now.saturating_duration_since(origin).as_millis() as u64 }
 }
 
-impl Core {
-    /// Runs until it is told to stop and everything is durable.
-    pub fn run(self, origin: Instant) {
-        let now = Instant::now();
-        let mut running = Loop {
-            core: self,
+impl CoreLoop {
+    /// The loop of a core, on the thread that runs it.
+    pub fn new(core: Core, origin: Instant) -> Self {
+        Self {
+            core,
             streams: Streams::default(),
             latest: None,
             started: origin,
             turn_us_max: 0,
             slept: Duration::ZERO,
-            status_at: now,
-        };
-        while !running.core.pipeline.is_stopped() {
-            running.turn();
+            silences: 0,
+            status_at: Instant::now(),
         }
-        running.close();
     }
-}
 
-impl Loop {
-    fn turn(&mut self) {
+    /// The core's number.
+    pub fn number(&self) -> u16 {
+        self.core.number
+    }
+
+    /// The UDP socket.
+    pub fn udp_fd(&self) -> BorrowedFd<'_> {
+        self.core.driver.udp_fd()
+    }
+
+    /// The log's ring.
+    pub fn ring_fd(&self) -> BorrowedFd<'_> {
+        self.core.ring.as_fd()
+    }
+
+    /// Does a bounded piece of everything that waits.
+    pub fn turn(&mut self) -> Turned {
+        if self.core.pipeline.is_stopped() {
+            return Turned::Stopped;
+        }
         let now = Instant::now();
         // Relaxed: a flag that is only ever set; nothing else is read through it.
         if self.core.stop.load(Ordering::Relaxed) {
@@ -114,9 +150,7 @@ impl Loop {
         worked |= answer_waiting(&self.core.lookups, &mut self.core.pipeline);
         let end = Instant::now();
         self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
-        if !worked {
-            self.park(end);
-        }
+        if worked { Turned::Worked } else { Turned::Idle(self.rest(end)) }
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -235,6 +269,7 @@ impl Loop {
             connections: self.core.driver.connections() as u64,
             receive_buffer_bytes: self.core.driver.receive_buffer_bytes() as u64,
             loop_turn_us_max: self.turn_us_max,
+            silences: self.silences,
             busy_permille: (awake.as_micros() * 1000 / interval.as_micros()) as u64,
         };
         self.status_at = now;
@@ -294,19 +329,29 @@ impl Loop {
         worked
     }
 
-    fn park(&mut self, now: Instant) {
+    fn rest(&self, now: Instant) -> Rest {
         let core = &self.core;
         let own = now + Duration::from_millis(core.pipeline.sleep_ms_max());
-        let deadline = core.driver.poll_deadline().map_or(own, |one| one.min(own));
-        let (socket, blocked) = (core.driver.udp_fd(), core.driver.wants_write());
-        if let Err(error) = core.parking.wait(socket, blocked, Some(core.ring.as_fd()), Some(deadline)) {
-            fatal("the core cannot wait for its descriptors", &error);
+        Rest {
+            began: now,
+            deadline: core.driver.poll_deadline().map_or(own, |one| one.min(own)),
+            socket_writable: core.driver.wants_write(),
+            alone: core.driver.connections() == 0,
         }
-        self.slept += now.elapsed();
+    }
+
+    /// A rest is over.
+    pub fn rested(&mut self, rest: Rest) {
+        self.slept += rest.began.elapsed();
+    }
+
+    /// A rest was ended by the runtime's watchdog, and there was work that nothing had told of.
+    pub fn count_silence(&mut self) {
+        self.silences += 1;
     }
 
     /// Tells every client that the engine shuts down, and gives the packets a moment to leave.
-    fn close(mut self) {
+    pub fn close(mut self) {
         let reason = CloseReason::ShuttingDown;
         self.core.driver.close_all(reason.code(), "the engine is shutting down; reconnect later");
         let end = Instant::now() + CLOSE_TIME_MAX;
@@ -314,7 +359,7 @@ impl Loop {
             let now = Instant::now();
             self.receive(now);
             let next = self.core.driver.poll_deadline().map_or(end, |one| one.min(end));
-            if self.core.parking.wait(self.core.driver.udp_fd(), false, None, Some(next)).is_err() {
+            if wait_for_socket(self.core.driver.udp_fd(), next).is_err() {
                 return;
             }
         }

@@ -79,6 +79,7 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
         http: free,
         cores: demo_cores()?,
         helper_cores: Vec::new(),
+        runtime: crate::runtime::Runtime::default(),
         shards: None,
         memory: ByteSize::gib(1),
         skew_max: Duration::from_secs(60),
@@ -93,7 +94,7 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
 
 /// A core on the first CPU; the rest is for the load and the helpers.
 fn demo_cores() -> Result<Vec<usize>> {
-    let allowed = crate::park::allowed_cpus().context("no CPU to pin the core to")?;
+    let allowed = crate::runtime::allowed_cpus().context("no CPU to pin the core to")?;
     Ok(allowed.into_iter().take(1).collect())
 }
 

@@ -8,11 +8,11 @@ use crate::core::{Core, read_clocks};
 use crate::helpers::Helpers;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
-use crate::park::{Parking, Waker, pin_current_thread};
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicLimits};
+use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
@@ -66,6 +65,8 @@ pub struct Ready {
     pub shards: u16,
     /// CPU of each core.
     pub cores: Vec<usize>,
+    /// What runs them.
+    pub runtime: runtime::Runtime,
     /// Process id.
     pub pid: u32,
 }
@@ -129,12 +130,11 @@ impl Engine {
             let waker = parking.waker();
             desks.push(CoreDesk { brought: brought_sender, waker: waker.clone() });
             published.push((published_sender, waker));
-            threads.push(Core {
+            let core = Core {
                 number,
                 pipeline,
                 driver,
                 ring,
-                parking,
                 errands: errands.clone(),
                 brought,
                 tops: tops.clone(),
@@ -142,7 +142,8 @@ impl Engine {
                 lookups,
                 wakers: wakers.clone(),
                 stop: stop.clone(),
-            });
+            };
+            threads.push((core, parking));
         }
         drop((errands, tops));
         let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks);
@@ -152,8 +153,10 @@ impl Engine {
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
         ];
-        let pinned = threads.into_iter().zip(&arguments.cores).map(|(core, cpu)| spawn_pinned(*cpu, core, origin));
-        let threads = pinned.collect::<Result<Vec<_>>>()?;
+        let spawn = |((core, parking), cpu): ((Core, Parking), &usize)| {
+            runtime::spawn(arguments.runtime, *cpu, core, parking, origin)
+        };
+        let threads = threads.into_iter().zip(&arguments.cores).map(spawn).collect::<Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
         let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone())?;
         let ready = Ready {
@@ -165,6 +168,7 @@ impl Engine {
             instance: format!("{:032x}", directory.instance.0),
             shards: directory.shards,
             cores: arguments.cores.clone(),
+            runtime: arguments.runtime,
             pid: std::process::id(),
         };
         Ok(Self { ready, snapshots, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
@@ -313,27 +317,10 @@ fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringL
     Ok(())
 }
 
-/// Starts a core's thread and waits until it is pinned.
-fn spawn_pinned(cpu: usize, core: Core, origin: Instant) -> Result<JoinHandle<()>> {
-    let (pinned, is_pinned) = bounded(1);
-    let name = format!("core-{}", core.number);
-    let thread = crate::helpers::spawn(&name, move || {
-        let outcome = pin_current_thread(cpu);
-        let failed = outcome.is_err();
-        // The receiver waits for exactly this message.
-        let _ = pinned.send(outcome);
-        if !failed {
-            core.run(origin);
-        }
-    })?;
-    is_pinned.recv().context("a core's thread ended before it was pinned")??;
-    Ok(thread)
-}
-
 /// Serves a source over HTTP on a thread of its own, until the sender is used.
 pub(crate) fn serve_http<S: SnapshotSource>(
     helpers: &Helpers,
-    runtime: Runtime,
+    runtime: tokio::runtime::Runtime,
     listener: TcpListener,
     source: Arc<S>,
 ) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {

@@ -3,7 +3,7 @@
 //! Invariant: a helper runs on the CPUs that `--helper-cores` names; without it, on those that the process may use and
 //! no core is pinned to, or where there are none, on all of them.
 
-use crate::park::{allow_current_thread, allowed_cpus};
+use crate::runtime::{allow_current_thread, allowed_cpus};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::bounded;
 use std::thread::JoinHandle;

@@ -3,7 +3,7 @@
 //! The cores answer; here is only the way to them. Invariant: what waits at a core is at most [`LOOKUPS_WAITING_MAX`],
 //! and whoever asks has an answer or an error within [`LOOKUP_WAIT`].
 
-use crate::park::Waker;
+use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use highwater_pipeline::{Pipeline, Targets};
 use highwater_proto::VideoCounts;
@@ -91,7 +91,7 @@ pub fn answer_waiting(requests: &Receiver<LookupRequest>, pipeline: &mut Pipelin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::park::Parking;
+    use crate::runtime::Parking;
     use highwater_proto::{Epoch, InstanceId};
     use highwater_ranking::IdHash;
     use std::time::Duration;

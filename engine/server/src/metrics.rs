@@ -84,6 +84,7 @@ impl MetricsText {
         cores.iter().for_each(|core| stats.add(&core.stats));
         views(&mut page, &stats);
         work(&mut page, &stats, cores);
+        rests(&mut page, cores);
         network(&mut page, &stats, cores);
         let drops: Vec<u64> = self.drops.iter().filter_map(|drops| drops.read()).collect();
         if !drops.is_empty() {
@@ -134,9 +135,14 @@ fn work(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_core("loop_turn_us_max", "Longest turn of a core's loop in the last second", cores, |one| {
         one.loop_turn_us_max
     });
-    page.by_core("core_busy_permille", "Share of the last second that a core did not sleep", cores, |one| {
-        one.busy_permille
-    });
+}
+
+/// How long and how well the cores sleep.
+fn rests(page: &mut Page, cores: &[CoreStatus]) {
+    let help = "Share of the last second that a core did not sleep";
+    page.by_core("core_busy_permille", help, cores, |one| one.busy_permille);
+    let help = "Sleeps that only a watchdog ended though there was work: above 0 the runtime misses wake-ups";
+    page.counter("silences", help, cores.iter().map(|one| one.silences).sum());
 }
 
 fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {

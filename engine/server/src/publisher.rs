@@ -3,8 +3,8 @@
 //! It decides nothing. Invariant: a snapshot is published when every core has frozen its epoch, and every core hears of
 //! it.
 
-use crate::park::Waker;
 use crate::prefault::{Fill, Reports};
+use crate::runtime::Waker;
 use crate::snapshots::{CoreStatus, Snapshots};
 use crossbeam_channel::{Receiver, Sender};
 use highwater_pipeline::Gather;

@@ -28,6 +28,8 @@ pub struct CoreStatus {
     pub receive_buffer_bytes: u64,
     /// Longest turn of the core's loop since the last status, in microseconds.
     pub loop_turn_us_max: u64,
+    /// Rests that the runtime's watchdog ended, with work there that nothing had told of.
+    pub silences: u64,
     /// Share of the last interval that the loop did not sleep, in thousandths.
     pub busy_permille: u64,
 }

@@ -5,7 +5,7 @@
 //! acknowledged; only a full disk is an answer.
 
 use crate::fatal::fatal;
-use crate::park::Waker;
+use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::RunRequest;

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::park::{Parking, Waker};
 use crate::quic::{
     Application, ConnectionKey, LossReason, QuicDriver, QuicLimits, QuicStats, StreamKey, StreamReader, WriteOutcome,
 };
+use crate::runtime::{Parking, Waker};
 use crate::tls::{self, ServerTls};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -128,7 +128,7 @@ impl Engine {
     pub(super) fn start_at(address: SocketAddr, tls: &ServerTls, limits: QuicLimits, mode: Mode) -> Self {
         let driver = QuicDriver::bind(address, tls, 3, limits).unwrap();
         let address = driver.local_addr().unwrap();
-        let parking = Parking::new().unwrap();
+        let mut parking = Parking::new().unwrap();
         let waker = parking.waker();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let app = App {
@@ -140,7 +140,7 @@ impl Engine {
             seen: seen.clone(),
         };
         let (acts, orders) = mpsc::channel();
-        let thread = std::thread::spawn(move || run(driver, app, &parking, &orders));
+        let thread = std::thread::spawn(move || run(driver, app, &mut parking, &orders));
         Self { address, seen, acts: Some(acts), waker, thread: Some(thread) }
     }
 
@@ -179,7 +179,7 @@ impl Drop for Engine {
     }
 }
 
-fn run(mut driver: QuicDriver, mut app: App, parking: &Parking, orders: &Receiver<Act>) {
+fn run(mut driver: QuicDriver, mut app: App, parking: &mut Parking, orders: &Receiver<Act>) {
     loop {
         let mut worked = driver.turn(Instant::now(), &mut app).worked;
         for (stream, bytes) in std::mem::take(&mut app.writes) {
@@ -212,7 +212,9 @@ fn run(mut driver: QuicDriver, mut app: App, parking: &Parking, orders: &Receive
             seen.idle = driver.is_idle();
         }
         if !worked {
-            parking.wait(driver.udp_fd(), driver.wants_write(), None, driver.poll_deadline()).unwrap();
+            let deadline = driver.poll_deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            // There is no ring: the socket stands in for it.
+            parking.wait(driver.udp_fd(), driver.wants_write(), driver.udp_fd(), deadline).unwrap();
         }
     }
 }
