@@ -4,7 +4,7 @@
 //! failure names both. What it is not: a power cut; those are simulated in the storage crate.
 
 use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
-use crate::support::{Engine, Load, Setup, wait_for};
+use crate::support::{Engine, Load, RUNTIMES, Setup, wait_for};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,17 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn killed_under_load_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
+    RUNTIMES.into_iter().for_each(kill_under_load);
+}
+
+fn kill_under_load(runtime: &'static str) {
     let kills = setting("HIGHWATER_KILLS", 3);
     let seed = setting("HIGHWATER_KILL_SEED", u64::from(std::process::id()));
-    println!("rerun with HIGHWATER_KILLS={kills} HIGHWATER_KILL_SEED={seed}");
+    println!("{runtime}: rerun with HIGHWATER_KILLS={kills} HIGHWATER_KILL_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
-    let mut engine = Engine::start(folder.path());
+    let mut engine = Setup { runtime: Some(runtime), ..Setup::new(folder.path()) }.start();
+    assert_eq!(engine.ready["runtime"], runtime);
     // Each kill takes at most the delay, a restart and a second or two until the first counts are seen.
     let duration = format!("--duration={}s", 3 + 5 * kills);
     let load = ["run", "--rate=20000", &duration, "--videos=30000", "--producers=2", "--batch=500", "--seed=3"];

@@ -3,7 +3,7 @@
 //! What it is not: a test under failures; those are in `crash` and `hostile`.
 
 use crate::support::views::{DAY_MS, HOUR_MS, MINUTE_MS, NEWEST_MS, SECOND_MS, rows, spread_times, write_csv};
-use crate::support::{Engine, Load, Setup, block_on, now_ms, wait_for};
+use crate::support::{Engine, Load, RUNTIMES, Setup, block_on, now_ms, wait_for};
 use highwater_client::{Fate, LookupClient, Producer, Subscriber};
 use highwater_proto::{Period, Pushed, View, ViewRefusal, Window};
 use std::sync::mpsc::{Sender, channel};
@@ -12,10 +12,14 @@ const LISTED_MAX: usize = 1000;
 
 #[test]
 fn a_replayed_file_is_served_exactly() {
+    RUNTIMES.into_iter().for_each(replay_a_file);
+}
+
+fn replay_a_file(runtime: &'static str) {
     let folder = tempfile::tempdir().unwrap();
     let rows = rows(spread_times(30_000), 4000);
     let file = write_csv(folder.path(), &rows);
-    let engine = Engine::start(&folder.path().join("data"));
+    let engine = Setup { runtime: Some(runtime), ..Setup::new(&folder.path().join("data")) }.start();
     let report = folder.path().join("report.json");
     let report_flag = format!("--report={}", report.display());
     let load = ["replay", file.to_str().unwrap(), "--shift-to-now", "--speed=max", "--batch=700", &report_flag];
@@ -103,11 +107,16 @@ fn a_clean_stop_needs_no_repair_and_changes_no_list() {
 
 #[test]
 fn a_full_table_refuses_new_videos_and_counts_known_ones() {
+    fill_a_table(1, "512MiB", 120_000);
+    fill_a_table(2, "768MiB", 200_000);
+}
+
+fn fill_a_table(cores: usize, memory: &'static str, videos: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(&folder.path().join("data"));
+    let engine = Setup { cores, memory, ..Setup::new(&folder.path().join("data")) }.start();
     // The least memory holds about 20 MB of long ids.
     let id = |number: u64| format!("{number:0>250}");
-    let once = (0..120_000).map(|number| (id(number), NEWEST_MS - number % 600 * SECOND_MS));
+    let once = (0..videos).map(|number| (id(number), NEWEST_MS - number % 600 * SECOND_MS));
     let again = (0..5000).map(|number| (id(number), NEWEST_MS));
     let rows: Vec<_> = once.chain(again).collect();
     let file = write_csv(folder.path(), &rows);
@@ -115,7 +124,7 @@ fn a_full_table_refuses_new_videos_and_counts_known_ones() {
     done.assert_verified();
     let refused = done.figure("refused");
     assert_eq!(done.report["refused_by_reason"]["table_full"].as_u64(), Some(refused));
-    assert!((20_000..110_000).contains(&refused), "{refused} refused");
+    assert!((videos / 6..videos).contains(&refused), "{refused} refused");
     let first = &engine.top(Period::Hour, 1)["top_videos"][0];
     assert_eq!((first["video_id"].as_str(), first["view_count"].as_u64()), (Some(id(0).as_str()), Some(2)));
     assert!(engine.terminate().code == Some(0));

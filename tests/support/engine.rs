@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     pub(crate) http: String,
     /// How many; as many as there are CPUs if those are fewer. 0 leaves it to `more`.
     pub(crate) cores: usize,
+    /// What runs the cores; by default one and the other in turn.
+    pub(crate) runtime: Option<&'static str>,
     pub(crate) shards: u16,
     pub(crate) memory: &'static str,
     pub(crate) more: Vec<String>,
@@ -51,6 +53,7 @@ impl Setup {
             listen: "127.0.0.1:0".to_owned(),
             http: "127.0.0.1:0".to_owned(),
             cores: 1,
+            runtime: None,
             shards: 16,
             memory: "512MiB",
             more: Vec::new(),
@@ -81,6 +84,7 @@ impl Setup {
             .arg(format!("--memory={}", self.memory))
             .args(&self.more)
             .env_remove("HIGHWATER_LOG");
+        command.arg(format!("--runtime={}", self.runtime.unwrap_or_else(next_runtime)));
         if self.cores > 0 {
             command.arg(format!("--cores={}", next_cpus(self.cores)));
         }
@@ -169,6 +173,14 @@ impl Engine {
     pub(crate) fn runs(&mut self) -> bool {
         self.child.runs()
     }
+}
+
+/// Both runtimes.
+pub(crate) const RUNTIMES: [&str; 2] = ["thread", "glommio"];
+
+fn next_runtime() -> &'static str {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    RUNTIMES[NEXT.fetch_add(1, Ordering::Relaxed) % RUNTIMES.len()]
 }
 
 /// So many of the CPUs that this process may use, in turn, as a list.

@@ -11,7 +11,7 @@ pub(crate) mod raw;
 pub(crate) mod sidecar;
 pub(crate) mod views;
 
-pub(crate) use engine::{Engine, Setup};
+pub(crate) use engine::{Engine, RUNTIMES, Setup};
 pub(crate) use loadgen::Load;
 pub(crate) use sidecar::Sidecar;
 

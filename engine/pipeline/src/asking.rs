@@ -67,8 +67,8 @@ impl Asker {
         self.waiting.is_some()
     }
 
-    /// The answers about this batch, if there were any since marker `marked`: of each core, what it knows or that it was
-    /// not asked.
+    /// The answers about this batch, if there were any since marker `marked`: of each core, what it knows, or that it
+    /// was not asked.
     pub(crate) fn known(&self, batch: BatchKey, marked: Epoch) -> Option<&[Option<KnownIds>]> {
         let waiting = self.waiting.as_ref()?;
         (waiting.batch == batch && waiting.asked == Some(marked)).then_some(&*waiting.known)

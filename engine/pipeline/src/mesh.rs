@@ -5,7 +5,7 @@
 //! admitted, which is the order of the lane.
 //!
 //! Invariants. A row that may be a new id was admitted with a number up to `granted − returned` of its lane. The owner
-//! of the tables keeps `Σ (granted − returned − applied)` over its lanes at or below what its fullest shard has free, so
+//! of the tables keeps `Σ (granted − returned − applied)` over its lanes at or below what its fullest shard has free:
 //! whatever is on its way fits. Only known ids are admitted beyond the limit. The same holds for bytes of long ids.
 
 use crate::limits::{CONTROL_CELLS_RESERVED, lane_cells};

@@ -39,8 +39,8 @@ pub(crate) struct RowRule<'a> {
 }
 
 impl RowRule<'_> {
-    /// Appends the rows of the counted views of a batch to the cells of the cores that count them; returns how many came
-    /// after the finality of their hour.
+    /// Appends the rows of the counted views of a batch to the cells of the cores that count them; returns how many
+    /// came after the finality of their hour.
     pub(crate) fn push_rows(
         &self,
         cells: &mut [Vec<Cell>],

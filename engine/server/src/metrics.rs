@@ -1,7 +1,8 @@
 //! The Prometheus text of an engine: made anew for each scrape from what the cores last published.
 //!
-//! Counts are sums over the cores; what differs from core to core has a label. Nothing here is on a core's path. Invariant, which alerts can rest on: `highwater_views_received_total` is the sum
-//! of counted, duplicate and refused views.
+//! Counts are sums over the cores; what differs from core to core has a label. Nothing here is on a core's path.
+//! Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of counted, duplicate and refused
+//! views.
 
 use crate::quic::KernelDrops;
 use crate::snapshots::CoreStatus;

@@ -1,4 +1,4 @@
-//! One life of the engine's shell, in steps that the test chooses: pipelines of all cores, store, log devices, publisher.
+//! One life of the engine's shell, in steps that the test chooses: the cores' pipelines, store, log devices, publisher.
 //!
 //! A step that meets a failed disk ends this life, as the process would end.
 

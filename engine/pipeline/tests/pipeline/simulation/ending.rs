@@ -1,0 +1,75 @@
+//! How a simulation ends: everything is acknowledged, the engine stops, and its next life finds all of it.
+
+use super::{Simulation, Tally};
+use crate::client::{Client, Link};
+use highwater_proto::ProducerId;
+use std::hash::Hasher;
+
+impl Simulation {
+    /// Lets every client have its way; ends when all batches are acknowledged.
+    pub(super) fn drain(&mut self) {
+        self.jump_ms = 0;
+        self.disk.set_capacity(1 << 40);
+        self.disk.restart();
+        for round in 0.. {
+            assert!(round < 20_000, "some batch is never acknowledged: {:?}", self.stuck());
+            // A write that failed before may come back only now.
+            let Ok(worked) = self.round() else {
+                self.die();
+                continue;
+            };
+            for index in 0..self.clients.len() {
+                if self.clients[index].link == Link::Down {
+                    self.connect(index);
+                }
+                self.clients[index].hear();
+                self.send_next(index, false);
+            }
+            let done = |client: &Client| client.unacked.is_empty() && client.inbox.is_empty() && client.welcomed;
+            if !worked && self.clients.iter().all(done) {
+                return;
+            }
+            self.wall_ms += 40;
+            self.monotonic_ms += 40;
+        }
+    }
+
+    /// What each client waits for: for failures.
+    fn stuck(&self) -> Vec<(ProducerId, Link, usize, u64)> {
+        let of = |client: &Client| (client.producer, client.link, client.unacked.len(), client.sequence_next);
+        self.clients.iter().map(of).collect()
+    }
+
+    /// A clean end, and one more life that must find everything without reading the log.
+    pub(super) fn finish(mut self) -> Tally {
+        self.drain();
+        self.engine().stop();
+        for round in 0.. {
+            assert!(round < 20_000, "the engine does not stop");
+            self.round().unwrap();
+            if self.engine().is_stopped() {
+                break;
+            }
+            self.wall_ms += 40;
+            self.monotonic_ms += 40;
+        }
+        let cut = self.engine().store.last_cut().map(|cut| cut.number);
+        self.die();
+        assert_eq!(
+            self.engine().store.last_cut().map(|cut| cut.number),
+            cut,
+            "records were replayed after a clean stop"
+        );
+        let snapshots = self.tally.snapshots;
+        while self.tally.snapshots < snapshots + 2 {
+            self.wall_ms += 1000;
+            self.monotonic_ms += 1000;
+            for _ in 0..200 {
+                self.round().unwrap();
+            }
+        }
+        self.tally.batches = self.ledger.acked;
+        self.tally.digest = self.digest.finish();
+        self.tally
+    }
+}
