@@ -3,8 +3,8 @@
 //!
 //! Not for reading or writing anything. Each watched descriptor has one chain in a small ring: a poll, and behind it a
 //! send of one byte to the bell. Invariants: a descriptor has at most one chain under way; no chain is under way any
-//! more when the bell is dropped, so that it holds no socket's port. Sources: io_uring_enter(2) on `IORING_OP_POLL_ADD`, `IORING_OP_SEND` and
-//! `IOSQE_IO_LINK`.
+//! more when the bell is dropped, so that it holds no socket's port. Sources: io_uring_enter(2) on
+//! `IORING_OP_POLL_ADD`, `IORING_OP_SEND` and `IOSQE_IO_LINK`.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -82,7 +82,7 @@ impl Bell {
         }
     }
 
-    /// Takes the completions that are there. A full bell has rung often enough; a poll that is removed cancels its send.
+    /// Takes the completions that are there. A full bell has rung often enough, and a removed poll cancels its send.
     fn reap(&mut self) -> io::Result<()> {
         let mut failed = Ok(());
         for entry in self.ring.completion() {
@@ -98,8 +98,8 @@ impl Bell {
     }
 
     fn push(&mut self, chain: &[squeue::Entry]) -> io::Result<()> {
-        // SAFETY: the entries poll, or send a static byte to, descriptors that `self` owns until all chains are done, or
-        // remove a poll. Covered by `it_rings_for_whatever_can_be_read` and `a_dropped_bell_gives_back_its_ports`.
+        // SAFETY: the entries poll, or send a static byte to, descriptors that `self` owns until all chains are done,
+        // or remove a poll. Covered by `it_rings_for_whatever_can_be_read` and `a_dropped_bell_gives_back_its_ports`.
         let pushed = unsafe { self.ring.submission().push_multiple(chain) };
         pushed.map_err(|_| io::Error::other("the submission queue is full, though each descriptor has one chain"))
     }

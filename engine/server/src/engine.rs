@@ -11,7 +11,7 @@ use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
-use crate::quic::{QuicDriver, QuicLimits};
+use crate::quic::{QuicDriver, QuicError, QuicLimits};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
@@ -29,12 +29,13 @@ use highwater_storage::{
 };
 use rand::RngExt;
 use serde::Serialize;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 /// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
@@ -42,6 +43,9 @@ const LATENESS_MAX_MS: u64 = 600_000;
 
 /// Shards of a new data directory when none are asked for.
 const SHARDS_DEFAULT: u16 = 16;
+
+/// How long a start waits for a port that is in use.
+const PORT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Errands and answers that may wait between a core and its helper.
 const ERRANDS_MAX: usize = 64;
@@ -220,7 +224,7 @@ fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits
         let port = u16::try_from(usize::from(base.port()) + offset);
         let port =
             port.with_context(|| format!("--listen={base} leaves no port for core {core}: choose a lower one"))?;
-        Ok(QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone())?)
+        bind_patiently(|| QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone()))
     };
     (0..arguments.cores.len()).map(bind).collect()
 }
@@ -246,6 +250,22 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
     };
     let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
+}
+
+/// Tries again for a moment while the port is in use: the kernel may still be taking apart the rings of an engine that
+/// was killed, and they hold its sockets.
+fn bind_patiently(bind: impl Fn() -> Result<QuicDriver, QuicError>) -> Result<QuicDriver> {
+    let started = Instant::now();
+    loop {
+        match bind() {
+            Err(QuicError::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && started.elapsed() < PORT_WAIT_MAX =>
+            {
+                std::thread::sleep(PORT_WAIT_MAX / 20);
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Reads the data directory back and opens each core's log for writing.

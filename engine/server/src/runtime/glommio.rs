@@ -2,8 +2,8 @@
 //!
 //! glommio can wait for sockets of its own only, and for no descriptor that others read without blocking. So the kernel
 //! rings a bell ([`highwater_disk::Bell`]) when the socket, the log's ring or the wake-up can be read, and the executor
-//! waits for the bell. That wait is raced with a timer: a watchdog, which counts whether it found work that the bell had
-//! not told of.
+//! waits for the bell. That wait is raced with a timer: a watchdog, which counts whether it found work that the bell
+//! had not told of.
 //!
 //! Invariant: one wait for the bell is under way at any time, and survives the timer, so nothing is ever cancelled.
 

@@ -1,7 +1,8 @@
 //! What runs a core: a plain thread, or a glommio executor.
 //!
-//! Thin on purpose: a runtime pins, waits and yields, everything else is the core's own [`turn`](crate::core::CoreLoop).
-//! Invariant: whatever ends a wait, a turn follows, so nothing that came before the end of the wait is missed.
+//! Thin on purpose: a runtime pins, waits and yields; everything else is in the core's own
+//! [`turn`](crate::core::CoreLoop::turn). Invariant: whatever ends a wait, a turn follows, so nothing that came before
+//! the end of the wait is missed.
 
 mod cpus;
 mod glommio;
