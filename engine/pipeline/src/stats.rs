@@ -27,9 +27,9 @@ pub struct Stats {
     pub sessions_closed: [u64; CloseReason::ALL.len()],
     /// Hellos answered with a welcome.
     pub welcomes: u64,
-    /// Hellos answered with a redirect to the home core.
+    /// Hellos and look-ups answered with a redirect to another core.
     pub redirects: u64,
-    /// Times that intake waited for room in the log or in a lane.
+    /// Times that intake waited for room in the log, in a lane or in a table.
     pub intake_waits: u64,
     /// Batches for which cores were asked which ids they know, because a table is nearly full.
     pub questions: u64,

@@ -132,7 +132,7 @@ fn work(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.counter("questions", "Batches for which cores asked each other about ids, tables being full", stats.questions);
     page.counter("log_bytes", "Bytes of batches appended to the logs", stats.log_bytes);
     page.counter("cuts", "Cut files written", stats.cuts);
-    page.counter("markers", "Markers issued", stats.markers);
+    page.counter("markers", "Markers that the cores have pushed", stats.markers);
     page.by_core("loop_turn_us_max", "Longest turn of a core's loop in the last second", cores, |one| {
         one.loop_turn_us_max
     });

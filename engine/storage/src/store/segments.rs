@@ -78,10 +78,26 @@ impl<D: Disk> Store<D> {
                 dirs.push(dir);
             }
         }
+        self.remove_foreign_spares(&mut dirs)?;
         for dir in dirs {
             self.disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
         }
         Ok(covered.len())
+    }
+
+    /// Removes what was kept for logs that no core of this start writes; notes the directories that it was in.
+    fn remove_foreign_spares(&self, dirs: &mut Vec<String>) -> Result<(), StorageError> {
+        let open: Vec<String> = (0..self.state.logs_open).map(|log| log_directory(LogNumber(log))).collect();
+        for dir in log_directories(&self.disk)?.into_iter().filter(|dir| !open.contains(dir)) {
+            for name in self.spares(&dir)? {
+                let path = format!("{dir}/{name}");
+                self.disk.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+                if !dirs.contains(&dir) {
+                    dirs.push(dir.clone());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn covered_segments(&self) -> Result<Vec<Covered>, StorageError> {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 
 use super::support::{SEGMENT_BYTES, batch, below, limits, options, random};
+use crate::disk::Access;
 use crate::{
     AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
     ProducerImage, ProducerTableImage, RecordKind, RecordMeta, StorageError, Store,
@@ -325,6 +326,7 @@ fn fewer_cores_still_read_the_logs_of_more() {
     let position = crate::LogPosition::start_of(generation);
     let producers = ProducerTableImage::default();
     store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+    drop(disk.open("log-001/spare-0000000009.seg", Access::CreateNew).unwrap());
     assert!(store.recycle(0).unwrap() > 0);
     assert!(store.state().closed.is_empty());
     assert!(disk.list("log-001").unwrap().is_empty());
