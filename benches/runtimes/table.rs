@@ -18,8 +18,10 @@ const COLUMNS: [Column; 8] = [
     ("silences", 0, |figures| figures.silences),
 ];
 
-/// What is told of a figure over the rounds, given in ascending order.
-const STATISTICS: [(&str, fn(&[f64]) -> f64); 3] =
+/// What is told of a figure over the rounds: its name, and how it is found in values that ascend.
+type Statistic = (&'static str, fn(&[f64]) -> f64);
+
+const STATISTICS: [Statistic; 3] =
     [("median", median), ("min", |sorted| sorted[0]), ("max", |sorted| sorted[sorted.len() - 1])];
 
 /// The table, without a line end; every runtime has at least one round.
