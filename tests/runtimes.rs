@@ -1,7 +1,7 @@
-//! The comparison of the runtimes, as anyone would run it but tiny: it must give a row for each.
+//! The comparison of the runtimes, as anyone would run it but tiny: it must give rows for each.
 //!
-//! Not a measurement: no time is asserted, since the machine may be busy. Invariant: it takes CPUs that this process may
-//! use, the same one twice where there is only one.
+//! Not a measurement: no time is asserted, since the machine may be busy. Invariant: it takes CPUs that this process
+//! may use, the same one twice where there is only one.
 
 use crate::support::binaries::binary;
 use std::process::{Command, Output};

@@ -163,10 +163,4 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{bad}");
         }
     }
-
-    #[test]
-    fn an_engine_that_is_not_there_is_named() {
-        let text = binary(Some(PathBuf::from("/nowhere/highwater"))).unwrap_err().to_string();
-        assert!(text.contains("/nowhere/highwater") && text.contains("cargo build"), "{text}");
-    }
 }
