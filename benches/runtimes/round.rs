@@ -22,6 +22,9 @@ pub(crate) struct Load {
 /// Views in a batch, as by default in `loadgen run`.
 const BATCH_VIEWS: u32 = 4096;
 
+/// Between the first snapshot and the first measurement, for what a start leaves to be done behind it.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What one round gave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
@@ -52,6 +55,7 @@ pub(crate) fn run(setup: &Setup, runtime: &str, load: Load, idle: Duration) -> R
 }
 
 fn measure(engine: &Engine, load: Load, idle: Duration) -> Result<Figures> {
+    std::thread::sleep(SETTLING);
     let idle_percent = idle_percent(engine, idle)?;
     let subscribed_percent = subscribed_percent(engine, idle).context("with a subscriber")?;
     let meter = Meter::start(engine.pid())?;
