@@ -3,6 +3,8 @@
 //! A whole comparison, which needs the engine's binary, is in the tests of the workspace; this one makes cargo build
 //! `runtimes` for them. Invariant: wrong usage exits 2, a comparison that cannot be made exits 1, neither with a table.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 use std::process::{Command, Output};
 
 fn runtimes(arguments: &[&str]) -> Output {
