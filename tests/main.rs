@@ -11,6 +11,7 @@ mod crash;
 mod e2e;
 mod hostile;
 mod live;
+mod runtimes;
 mod sidecars;
 mod starts;
 mod support;

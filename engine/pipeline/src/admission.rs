@@ -155,11 +155,17 @@ impl Pipeline {
 
     /// Whether a batch must wait for room in the lanes.
     fn must_wait(&mut self, cells: usize) -> bool {
-        let idle = self.appended.is_empty() && self.lanes.iter_mut().all(LaneOut::is_empty);
-        self.draining &= !idle;
+        self.rest_from_draining();
         // One cell more, for the question that may have to be asked.
         self.draining |= self.lane_room() < cells + 1;
         self.draining
+    }
+
+    /// Ends the draining when nothing is in flight, also when the batch that waited for it does not come back.
+    pub(crate) fn rest_from_draining(&mut self) {
+        if self.draining {
+            self.draining = !self.appended.is_empty() || !self.lanes.iter_mut().all(LaneOut::is_empty);
+        }
     }
 
     /// Cells that a batch may still reserve in every lane.

@@ -105,6 +105,11 @@ impl Counting {
         }
     }
 
+    /// Whether counts are those of one engine minute: between markers, and not before the first of this start.
+    pub(crate) fn is_consistent(&self) -> bool {
+        matches!(self.state, State::Rows) && self.ranking.last_marker().is_some()
+    }
+
     /// What the fullest shard has free.
     pub(crate) fn free(&self) -> Amount {
         let shards = self.ranking.owned().iter();

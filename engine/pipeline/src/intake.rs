@@ -13,7 +13,7 @@ use crate::settle::Appended;
 use bytes::Bytes;
 use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 use highwater_proto::{
-    Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Epoch, Hello, HelloMode, PROTOCOL_VERSION,
+    Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
     PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, Window, batch_checksum, batch_header,
 };
 use highwater_storage::AppendRoom;
@@ -98,7 +98,14 @@ impl Pipeline {
         self.end_session(session);
     }
 
-    /// One video's counts as of now, each with its rank in the snapshot published last.
+    /// Whether look-ups can be answered now. Not before the first snapshot of this start, when windows may be those of
+    /// an earlier minute, and not while a marker moves their edges; they wait then.
+    pub fn can_look_up(&self) -> bool {
+        self.published.is_some() && self.counting.is_consistent()
+    }
+
+    /// One video's counts as of now, each with its rank in the snapshot published last. Its epoch is the last one that
+    /// this core has frozen, so never below that of a published snapshot.
     ///
     /// # Errors
     /// Where to ask, if another core counts the video.
@@ -110,15 +117,15 @@ impl Pipeline {
         }
         let counts = self.counting.ranking.lookup(video_id).unwrap_or_default().into_iter();
         let count = |(period, view_count)| PeriodCount { period, window: Window::Sliding, view_count, rank: None };
+        let (epoch, as_of_ms) = self.counting.ranking.last_marker().unwrap_or_default();
         let mut counts = VideoCounts {
             instance: self.config.instance,
             video_id: video_id.into(),
-            epoch: Epoch(0),
-            as_of_ms: 0,
+            epoch,
+            as_of_ms,
             counts: counts.map(count).collect(),
         };
         if let Some(snapshot) = &self.published {
-            (counts.epoch, counts.as_of_ms) = (snapshot.epoch, snapshot.as_of_ms);
             counts.rank_by(snapshot);
         }
         Ok(counts)

@@ -11,7 +11,7 @@ use highwater_ranking::{Cell, CoreCut, MARKER_CELLS, Marker, Minute};
 impl Pipeline {
     /// On core 0: asks for what the next marker needs, and issues it when it is due.
     pub(crate) fn advance_markers(&mut self) -> bool {
-        if !self.clock.healthy() {
+        if !self.clock.healthy() || self.stop.has_ended() {
             return false;
         }
         let now_ms = self.clock.now_ms();

@@ -296,6 +296,7 @@ impl Pipeline {
         worked |= self.count();
         worked |= self.listen();
         self.grant();
+        self.rest_from_draining();
         self.state_prefix_when_idle();
         worked | self.advance_stop()
     }

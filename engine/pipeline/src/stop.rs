@@ -63,6 +63,11 @@ impl Stop {
         self.dirty |= dirty;
     }
 
+    /// Whether no marker is issued any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     pub(crate) fn handle_end(&mut self) {
         self.ended = true;
     }
@@ -141,6 +146,7 @@ impl Pipeline {
         for lane in self.lanes.iter_mut().skip(1) {
             lane.tell(&Message::Note(Note::End));
         }
+        self.stop.ended = true;
         then
     }
 }

@@ -253,6 +253,12 @@ impl CoreRanking {
         &self.config.owned
     }
 
+    /// Epoch and engine time, in ms UTC, of the last marker that was worked on; `None` before the first.
+    #[must_use]
+    pub fn last_marker(&self) -> Option<(Epoch, u64)> {
+        self.last
+    }
+
     /// The engine minute as of the last marker.
     #[must_use]
     pub fn minute(&self) -> Minute {

@@ -147,7 +147,6 @@ impl CoreLoop {
         self.send_errands();
         worked |= self.publish(now);
         worked |= self.answer(now);
-        worked |= answer_waiting(&self.core.lookups, &mut self.core.pipeline);
         let end = Instant::now();
         self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
         if worked { Turned::Worked } else { Turned::Idle(self.rest(end)) }
@@ -302,29 +301,37 @@ impl CoreLoop {
                 }
             }
         }
-        // What is left over is done in the next turn, which comes at once.
-        let mut lookups_left = LOOKUPS_PER_TURN;
-        while lookups_left > 0
-            && let Some(deed) = self.streams.poll_deed()
-        {
+        while let Some(deed) = self.streams.poll_deed() {
             worked = true;
             match deed {
-                Deed::LookUp(stream, video_id) => {
-                    lookups_left -= 1;
-                    let mut frame = Vec::new();
-                    match self.core.pipeline.handle_lookup(&video_id) {
-                        Ok(counts) => counts.encode(&mut frame),
-                        Err(redirect) => redirect.encode(&mut frame),
-                    }
-                    driver.write(stream, frame.into());
-                    driver.finish(stream);
-                }
                 Deed::Resume(stream) => driver.resume(stream),
                 Deed::Close(connection, reason, text) => driver.close(connection, reason.code(), &text),
             }
         }
+        worked |= self.answer_lookups();
         if worked {
-            driver.flush(now);
+            self.core.driver.flush(now);
+        }
+        worked
+    }
+
+    /// Answers a bounded number of look-ups, from clients and from inside the process, when they can be answered.
+    fn answer_lookups(&mut self) -> bool {
+        let Core { pipeline, driver, lookups, .. } = &mut self.core;
+        if !pipeline.can_look_up() {
+            return false;
+        }
+        let mut worked = answer_waiting(lookups, pipeline);
+        for _ in 0..LOOKUPS_PER_TURN {
+            let Some((stream, video_id)) = self.streams.poll_lookup() else { break };
+            worked = true;
+            let mut frame = Vec::new();
+            match pipeline.handle_lookup(&video_id) {
+                Ok(counts) => counts.encode(&mut frame),
+                Err(redirect) => redirect.encode(&mut frame),
+            }
+            driver.write(stream, frame.into());
+            driver.finish(stream);
         }
         worked
     }

@@ -19,6 +19,9 @@ pub const MEMORY_BYTES_MIN: u64 = 512 << 20;
 /// What is left of the rest for everything that is the same however many cores there are.
 const PROGRAM_BYTES: u64 = 40 << 20;
 
+/// The least that a shard's table holds: a shard closes to new videos when its room is less than a batch could need.
+const VIDEOS_PER_SHARD_MIN: u64 = 4 * highwater_proto::BATCH_VIEWS_MAX as u64;
+
 /// Of the memory, this part is the rest: 3/16.
 const REST_PARTS: u64 = 3;
 
@@ -30,6 +33,19 @@ pub enum PlanError {
     TooLittle {
         /// What was given.
         memory_bytes: u64,
+    },
+    /// Too little for so many shards.
+    #[error(
+        "--memory is {memory_bytes} bytes, of which each of {shards} shards has room for {videos} videos; the least is \
+         {VIDEOS_PER_SHARD_MIN}, so that a batch of new videos fits: give it more"
+    )]
+    TooManyShards {
+        /// What was given.
+        memory_bytes: u64,
+        /// Shards of the data directory.
+        shards: u16,
+        /// Videos that fit one.
+        videos: u64,
     },
     /// Too little for so many cores.
     #[error(
@@ -81,6 +97,9 @@ impl MemoryPlan {
         let million_bytes = RankingConfig::shard_bytes(1 << 20, 0);
         let per_shard = table_bytes.saturating_sub(arena_bytes + rounding_bytes.min(table_bytes / 4));
         let videos = (u128::from(per_shard) << 20) / u128::from(million_bytes);
+        if videos < u128::from(VIDEOS_PER_SHARD_MIN) {
+            return Err(PlanError::TooManyShards { memory_bytes, shards, videos: videos as u64 });
+        }
         // A cut's late views lie in memory once being filled (twice over the limit at worst) and once for each
         // unwritten.
         let late_copies = 2 + 1 + CUTS_UNWRITTEN_MAX as u64;
@@ -114,7 +133,9 @@ mod tests {
     #[test]
     fn the_shares_stay_within_the_memory() {
         let small = MEMORY_BYTES_MIN;
-        for (memory_bytes, shards, cores) in [(small, 1, 1), (small, 256, 1), (4 << 30, 16, 8), (512 << 30, 64, 64)] {
+        for (memory_bytes, shards, cores) in
+            [(small, 1, 1), (small, 32, 1), (4 << 30, 256, 1), (4 << 30, 16, 8), (512 << 30, 64, 64)]
+        {
             let plan = MemoryPlan::new(memory_bytes, shards, cores).unwrap();
             let tables = RankingConfig::shard_bytes(plan.videos_per_shard_max, plan.id_arena_bytes_per_shard);
             let tables = tables * u64::from(shards);
@@ -128,6 +149,8 @@ mod tests {
     fn too_little_memory_is_refused_with_the_figures() {
         let error = MemoryPlan::new(1 << 20, 16, 1).unwrap_err().to_string();
         assert!(error.contains("1048576") && error.contains("512MiB"), "{error}");
+        let error = MemoryPlan::new(MEMORY_BYTES_MIN, 256, 1).unwrap_err().to_string();
+        assert!(error.contains("256 shards") && error.contains("32768"), "{error}");
         let error = MemoryPlan::new(MEMORY_BYTES_MIN, 16, 64).unwrap_err().to_string();
         assert!(error.contains("536870912") && error.contains("64 cores"), "{error}");
     }

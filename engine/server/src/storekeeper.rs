@@ -1,7 +1,7 @@
 //! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, leaving runs.
 //!
-//! It owns the store and answers errands in the order they come; what needs a part of every core is done when the last
-//! part has come. Invariant: after a failed write or sync the process ends here, before anything that rested on it is
+//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
+//! when the last part has come. Invariant: after a failed write or sync the process ends here, before anything that rested on it is
 //! acknowledged; only a full disk is an answer.
 
 use crate::fatal::fatal;
@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::RunRequest;
 use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
+use std::collections::VecDeque;
 
 /// What the helper brings back to a core.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Storekeeper<D: Disk> {
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
+    /// Cores that want a segment; each asks for few at a time.
+    segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
     leaving: Gather<Vec<RunRequest>>,
 }
@@ -48,14 +51,32 @@ impl<D: Disk> Storekeeper<D> {
         desks: Vec<CoreDesk>,
     ) -> Self {
         let (parts, leaving) = (Gather::new(desks.len()), Gather::new(desks.len()));
-        Self { store, log_retention_bytes, requests, desks, parts, leaving }
+        Self { store, log_retention_bytes, requests, desks, segments_wanted: VecDeque::new(), parts, leaving }
     }
 
     /// Does errands until the cores hang up.
     pub fn run(mut self) {
-        while let Ok((core, request)) = self.requests.recv() {
+        while let Some((core, request)) = self.next() {
             if let Err(error) = self.serve(core, request) {
                 fatal("the data directory could not be written or read", &error);
+            }
+        }
+    }
+
+    /// The next errand: segments only when nothing else waits, since making one takes long, and all cores wait for what
+    /// a marker needs.
+    fn next(&mut self) -> Option<(u16, StoreRequest)> {
+        loop {
+            let request = match self.segments_wanted.is_empty() {
+                true => self.requests.recv().ok()?,
+                false => match self.requests.try_recv() {
+                    Ok(request) => request,
+                    Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
+                },
+            };
+            match request {
+                (core, StoreRequest::PrepareSegment) => self.segments_wanted.push_back(core),
+                other => return Some(other),
             }
         }
     }

@@ -61,8 +61,6 @@ struct Subscriber {
 
 /// Something the driver must do after its turn.
 pub enum Deed {
-    /// Look a video up, answer on the stream and finish it.
-    LookUp(StreamKey, Box<str>),
     /// Read on.
     Resume(StreamKey),
     /// Close the connection.
@@ -78,6 +76,9 @@ pub struct Streams {
     subscribers: Vec<Subscriber>,
     sessions_begun: u64,
     deeds: VecDeque<Deed>,
+    /// Streams that wait for one video's counts; at most one question each. What is put to a stream that is gone by the
+    /// time of its answer is dropped.
+    lookups: VecDeque<(StreamKey, Box<str>)>,
 }
 
 /// The streams together with the pipeline that their frames go to: what the driver tells things to.
@@ -89,6 +90,11 @@ pub struct Intakes<'a> {
 }
 
 impl Streams {
+    /// The next stream that waits for a video's counts, and the video.
+    pub fn poll_lookup(&mut self) -> Option<(StreamKey, Box<str>)> {
+        self.lookups.pop_front()
+    }
+
     /// The next thing for the driver to do.
     pub fn poll_deed(&mut self) -> Option<Deed> {
         self.deeds.pop_front()
@@ -218,7 +224,7 @@ impl Intakes<'_> {
             Ok(lookup) => {
                 stream.role = Role::Lookup;
                 stream.clear();
-                self.streams.deeds.push_back(Deed::LookUp(key, lookup.video_id));
+                self.streams.lookups.push_back((key, lookup.video_id));
                 Intake::Taken
             }
             Err(error) => self.close(key, error.close_reason(), error.to_string()),

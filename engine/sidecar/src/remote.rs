@@ -86,6 +86,13 @@ impl RemoteSnapshots {
             let (expected, found) = (snapshot.instance, counts.instance);
             return refused(&replaced_text(&self.shared.engine, &ClientError::OtherInstance { expected, found }));
         }
+        if counts.epoch < snapshot.epoch {
+            let (found, known) = (counts.epoch.0, snapshot.epoch.0);
+            return refused(&format!(
+                "the engine answered as of epoch {found}, but has published {known}: it may run on an older copy of its \
+                 data directory"
+            ));
+        }
         Ok(counts)
     }
 }
