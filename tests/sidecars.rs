@@ -3,7 +3,7 @@
 //! What it is not: the source behind them, which is tested beside its code. Invariant: lists are compared as bytes.
 
 use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
-use crate::support::{Engine, Load, Sidecar, wait_for};
+use crate::support::{Engine, Load, Setup, Sidecar, wait_for};
 use highwater_proto::Period;
 use serde_json::Value;
 use std::path::Path;
@@ -115,7 +115,8 @@ fn min_epoch_waits_at_a_sidecar_too() {
 #[test]
 fn one_videos_views_agree_with_what_was_sent_and_with_the_lists() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(&folder.path().join("data"));
+    // Two cores: half of the look-ups are redirected.
+    let engine = Setup { cores: 2, memory: "1GiB", ..Setup::new(&folder.path().join("data")) }.start();
     let sidecar = Sidecar::start(&engine, &[]);
     let sent = load_recent(&engine, folder.path());
     wait_for("readiness", || is_ready(&sidecar).then_some(()));

@@ -1,6 +1,6 @@
 //! Minutes that pass: cuts, falling runs, early cuts, restarts in between.
 
-use crate::engine::Setup;
+use crate::engine::{Engine, Setup};
 use crate::world::{START_MS, World, payload, rows};
 use highwater_pipeline::Intake;
 use highwater_proto::{Period, Window};
@@ -159,4 +159,36 @@ fn late_views_at_twice_their_budget_wait_for_the_cuts_to_be_written() {
     assert!(told < sent, "what is not in a lane is not acknowledged");
     assert_eq!(world.settle().len() as u64, sent - told);
     assert_eq!(world.rows(Period::AllTime), counted("a", sent * 3));
+}
+
+/// Windows restored as of an earlier minute were once told as those of now, and counts in the middle of an edge as either
+/// minute's.
+#[test]
+fn look_ups_wait_for_the_first_snapshot_and_while_an_edge_moves() {
+    let mut world = World::new(Setup { cores: 2, ..Setup::default() });
+    let (producer, session) = world.new_producer(8);
+    world.acked(session, &payload(producer, 1, &[("a", START_MS - 59 * MINUTE_MS)], 1));
+    world.advance(1000);
+    let can_look_up = |world: &World| world.engine.cores.iter().filter(|core| core.pipeline.can_look_up()).count();
+    assert_eq!(can_look_up(&world), 2);
+    world.restart(Some(1)).unwrap();
+    let mut fresh = Engine::start(&world.setup, &world.disk, world.reading(), 9).unwrap();
+    assert!(!fresh.cores.iter_mut().any(|core| core.pipeline.can_look_up()), "no snapshot is out");
+    drop(fresh);
+    world.restart(Some(2)).unwrap();
+    world.wall_ms += 2 * MINUTE_MS;
+    world.monotonic_ms += 2 * MINUTE_MS;
+    let mut seen_waiting = 0;
+    for _ in 0..200 {
+        world.turn();
+        seen_waiting += usize::from(can_look_up(&world) < 2);
+        for core in 0..2 {
+            world.engine.complete(core).unwrap();
+            world.engine.answer(core).unwrap();
+        }
+        world.engine.errand().unwrap();
+        world.engine.publish();
+    }
+    assert!(seen_waiting > 0, "the edge was never seen at work");
+    assert_eq!(can_look_up(&world), 2);
 }
