@@ -18,6 +18,7 @@ pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;
+pub mod seconds;
 pub mod send;
 pub mod tally;
 pub mod verify;

@@ -61,6 +61,10 @@ pub struct Report {
     pub duration_s: f64,
     /// Views acknowledged per second of that.
     pub rate_per_s: f64,
+    /// Views sent in the leanest whole second; null for less than a second.
+    pub sent_in_a_second_min: Option<u64>,
+    /// Views acknowledged in the leanest whole second; null for less than a second.
+    pub acked_in_a_second_min: Option<u64>,
     /// Bytes of batch frames per view.
     pub bytes_per_view: f64,
     /// Distinct videos among the views sent.
@@ -109,6 +113,8 @@ impl Report {
             verified_epoch: verification.and_then(|verification| verification.epoch),
             duration_s: duration.as_secs_f64(),
             rate_per_s: views_acked as f64 / duration.as_secs_f64().max(1e-6),
+            sent_in_a_second_min: tally.sent_seconds.views_min(),
+            acked_in_a_second_min: tally.acked_seconds.views_min(),
             bytes_per_view: tally.frame_bytes as f64 / answered,
             distinct_videos: tally.distinct_videos(),
             ack_latency_us: AckLatency {

@@ -11,6 +11,7 @@ use highwater_proto::{Epoch, ViewRefusal};
 
 use crate::error::LoadError;
 use crate::oracle::{Oracle, Row};
+use crate::seconds::Seconds;
 
 /// Longest latency told apart from longer ones: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -51,8 +52,14 @@ pub struct Tally {
     pub frame_bytes: u64,
     /// The first epoch that holds everything acknowledged.
     pub visible_epoch: Epoch,
+    /// Views by the second in which they were sent, for the last time.
+    pub sent_seconds: Seconds,
+    /// Views by the second in which they were answered for.
+    pub acked_seconds: Seconds,
     /// When the last acknowledgement came.
     pub last_acked_at: Option<Instant>,
+    /// The first batch's planned time.
+    began: Option<Instant>,
     unanswered: Vec<VecDeque<Unanswered>>,
     spare: Vec<Vec<Row>>,
     videos_seen: Vec<u64>,
@@ -78,6 +85,9 @@ impl Tally {
             retries: 0,
             frame_bytes: 0,
             visible_epoch: Epoch(0),
+            sent_seconds: Seconds::default(),
+            acked_seconds: Seconds::default(),
+            began: None,
             last_acked_at: None,
             unanswered: (0..producers).map(|_| VecDeque::new()).collect(),
             spare: Vec::new(),
@@ -95,6 +105,7 @@ impl Tally {
     pub fn send(&mut self, producer: u16, token: u64, rows: Vec<Row>, planned_at: Instant) {
         self.views_sent += rows.len() as u64;
         self.batches_sent += 1;
+        self.began.get_or_insert(planned_at);
         for row in &rows {
             self.videos_seen[row.video.0 as usize / 64] |= 1 << (row.video.0 % 64);
         }
@@ -128,6 +139,9 @@ impl Tally {
         self.frame_bytes += u64::from(fate.frame_bytes);
         self.visible_epoch = self.visible_epoch.max(fate.visible_epoch);
         self.last_acked_at = Some(fate.acked_at);
+        let began = *self.began.get_or_insert(batch.planned_at);
+        self.sent_seconds.add(began, fate.sent_at, answered);
+        self.acked_seconds.add(began, fate.acked_at, answered);
         let latency = fate.acked_at.saturating_duration_since(batch.planned_at);
         self.latency_us.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX));
         if let Some(oracle) = &mut self.oracle {
