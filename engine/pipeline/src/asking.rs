@@ -9,7 +9,7 @@
 //! frozen e, so the answer knows every id of every snapshot that can be out before the asker pushes the next marker;
 //! later it could refuse an id that readers see already.
 //!
-//! Invariant: a core has one question under way at most, to each other core, and its answer has reserved room.
+//! Invariant: a core has at most one question under way to each core, itself included, and its answer has reserved room.
 
 use crate::counting::Counting;
 use crate::mesh::LaneOut;
@@ -20,7 +20,7 @@ use highwater_proto::{Batch, Epoch, ProducerId, Sequence};
 use highwater_ranking::{Cell, FinalityClass, Minute, push_row};
 use std::collections::VecDeque;
 
-/// The batch that waits for answers.
+/// Names a batch, by its content too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchKey {
     pub(crate) producer: ProducerId,

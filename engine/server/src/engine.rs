@@ -213,7 +213,7 @@ fn check_cores(cpus: &[usize]) -> Result<()> {
     if distinct.len() < cpus.len() {
         bail!("--cores={cpus:?} names a CPU twice: two cores on one CPU would only wait for each other");
     }
-    Ok(())
+    cpus.iter().try_for_each(|cpu| Ok(runtime::check_cpu(*cpu)?))
 }
 
 /// One endpoint for each core, on ports in a row, or on free ones.
