@@ -9,7 +9,8 @@
 //! frozen e, so the answer knows every id of every snapshot that can be out before the asker pushes the next marker;
 //! later it could refuse an id that readers see already.
 //!
-//! Invariant: a core has at most one question under way to each core, itself included, and its answer has reserved room.
+//! Invariant: a core has at most one question under way to each core, itself included, and its answer has room
+//! reserved.
 
 use crate::counting::Counting;
 use crate::mesh::LaneOut;

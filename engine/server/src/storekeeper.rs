@@ -1,8 +1,8 @@
 //! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, leaving runs.
 //!
-//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
-//! when the last part has come. Invariant: after a failed write or sync the process ends here, before anything that rested on it is
-//! acknowledged; only a full disk is an answer.
+//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
+//! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
+//! that rested on it is acknowledged; only a full disk is an answer.
 
 use crate::fatal::fatal;
 use crate::runtime::Waker;

@@ -161,8 +161,8 @@ fn late_views_at_twice_their_budget_wait_for_the_cuts_to_be_written() {
     assert_eq!(world.rows(Period::AllTime), counted("a", sent * 3));
 }
 
-/// Windows restored as of an earlier minute were once told as those of now, and counts in the middle of an edge as either
-/// minute's.
+/// Windows restored as of an earlier minute were once told as those of now, and counts in the middle of an edge as
+/// those of either minute.
 #[test]
 fn look_ups_wait_for_the_first_snapshot_and_while_an_edge_moves() {
     let mut world = World::new(Setup { cores: 2, ..Setup::default() });
