@@ -61,9 +61,10 @@ fn too_little_memory_and_too_many_cores_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::new(folder.path());
     assert_refused(&Setup { memory: "100MiB", ..setup.clone() }, &["--memory", "104857600", "512MiB"]);
-    let cores = format!("--cores={}", (0..40).map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(","));
-    let many = Setup { cores: 0, more: vec![cores], ..setup };
-    assert_refused(&many, &["--memory", "536870912", "40 cores"]);
+    // Where there is only one CPU there is nothing to refuse.
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        assert_refused(&Setup { cores: 2, ..setup }, &["--memory", "536870912", "2 cores"]);
+    }
 }
 
 #[test]
