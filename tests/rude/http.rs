@@ -1,0 +1,1 @@
+//! Questions over HTTP that cannot be answered.

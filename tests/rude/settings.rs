@@ -1,0 +1,1 @@
+//! Flags, variables and configuration files that are wrong.
