@@ -1,40 +1,11 @@
-//! What the sidecar of a real engine answers over HTTP: lists, refusals, health, metrics.
+//! What the sidecar of a real engine answers over HTTP: lists, health, metrics.
 //!
-//! What it is not: the sidecar's own tests, which know every refusal.
+//! What it is not: refusals, which are in `rude`, nor the sidecar's own tests.
 
 use crate::support::views::{NEWEST_MS, video_id, write_csv};
 use crate::support::{Engine, Load, wait_for};
 use highwater_proto::Period;
 use std::time::{Duration, Instant};
-
-#[test]
-fn a_wrong_question_is_answered_with_a_problem_that_names_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(folder.path());
-    for (query, parameter, value) in [
-        ("period=hour&k=0", "k", "0"),
-        ("period=hour&k=1001", "k", "1001"),
-        ("period=hour&k=abc", "k", "abc"),
-        ("period=hour&k=", "k", ""),
-        ("period=week", "period", "week"),
-        ("period=hour&window=tumbling", "window", "tumbling"),
-        ("period=hour&window=hopping", "window", "hopping"),
-        ("period=hour&min_epoch=-1", "min_epoch", "-1"),
-        ("period=hour&limit=5", "limit", "5"),
-    ] {
-        let answer = engine.ask(&format!("/v1/videos/top?{query}"));
-        assert_eq!((answer.status, &*answer.content_type), (400, "application/problem+json"), "{query}: {answer:?}");
-        let problem = answer.json();
-        assert_eq!((&problem["parameter"], &problem["value"]), (&parameter.into(), &value.into()), "{query}");
-        assert!(!problem["allowed"].as_array().unwrap().is_empty(), "{query}: {problem}");
-        assert_eq!(problem["status"], 400);
-        assert!(problem["type"].is_string() && problem["title"].is_string() && problem["detail"].is_string());
-    }
-    let missing = engine.ask("/v1/videos/top");
-    assert_eq!((missing.status, missing.json()["parameter"].as_str()), (400, Some("period")));
-    let nowhere = engine.ask("/v2");
-    assert_eq!((nowhere.status, &*nowhere.content_type), (404, "application/problem+json"));
-}
 
 #[test]
 fn k_cuts_the_list_and_ranks_are_in_order() {

@@ -3,6 +3,8 @@
 //! Invariant: an answer is read whole, within a time limit, and never through a proxy.
 
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 /// An answer.
@@ -38,6 +40,28 @@ pub(crate) fn try_get(url: &str) -> Result<Answer, ureq::Error> {
     let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
     let status = response.status().as_u16();
     Ok(Answer { status, content_type, retry_after, body: response.body_mut().read_to_string()? })
+}
+
+/// Sends these bytes, or none and that there will be none, and returns all that comes back until the server closes.
+pub(crate) fn raw(url: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    if bytes.is_empty() {
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    // The server may have closed before it has read everything; what it said comes first.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut some) {
+        answer.extend_from_slice(&some[..count]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status of an answer that [`raw`] returned, if it is one.
+pub(crate) fn status(answer: &str) -> Option<u16> {
+    answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
 
 /// The sum of a metric over its labels in a page of metrics; 0 when it is not there.

@@ -11,6 +11,8 @@ use highwater_proto::{Board, Period, Snapshot, VideoCounts, Window};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::json;
+
 /// Bodies kept for one snapshot: readers mostly ask for the same few `k`.
 const BODIES_MAX: usize = 32;
 
@@ -66,8 +68,7 @@ pub(crate) fn views_body(counts: &VideoCounts) -> Bytes {
         epoch: counts.epoch.0,
         views: Period::ALL.map(of_period).into(),
     };
-    // Serializing strings and numbers into memory cannot fail.
-    serde_json::to_vec(&views).unwrap_or_default().into()
+    json::to_vec(&views).into()
 }
 
 /// The body for the first `k` rows of a board.
@@ -84,8 +85,7 @@ fn body(snapshot: &Snapshot, board: &Board, k: usize) -> Bytes {
             .map(|(index, row)| Row { rank: index + 1, video_id: &row.video_id, view_count: row.view_count })
             .collect(),
     };
-    // Serializing strings and numbers into memory cannot fail.
-    serde_json::to_vec(&top).unwrap_or_default().into()
+    json::to_vec(&top).into()
 }
 
 /// RFC 3339 in UTC, with milliseconds only where there are any.

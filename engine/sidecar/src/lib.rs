@@ -10,6 +10,7 @@
 
 mod answer;
 mod counts;
+mod json;
 mod problem;
 mod query;
 mod remote;

@@ -67,7 +67,7 @@ pub(crate) fn write_broken(error: WriteError) -> Broken {
 pub(crate) fn connection_broken(error: &ConnectionError) -> Broken {
     match error {
         ConnectionError::ApplicationClosed(close) => {
-            let text = String::from_utf8_lossy(&close.reason).into_owned();
+            let text = printable(&close.reason);
             match CloseReason::from_code(close.error_code.into_inner()) {
                 None => Broken::Fatal(ClientError::Protocol(format!(
                     "it closed the connection with the unknown code {}: {text}",
@@ -91,7 +91,26 @@ pub(crate) fn connection_broken(error: &ConnectionError) -> Broken {
     }
 }
 
+/// The other side's words for people, with nothing in them that moves a cursor: they end up on terminals and in logs.
+fn printable(reason: &[u8]) -> String {
+    let mut text = String::with_capacity(reason.len());
+    for character in String::from_utf8_lossy(reason).chars() {
+        if character.is_control() { text.extend(character.escape_unicode()) } else { text.push(character) }
+    }
+    text
+}
+
 /// TLS alerts travel as transport errors 0x100 to 0x1ff (RFC 9001, section 4.8).
 fn is_tls_alert(code: u64) -> bool {
     (0x100..0x200).contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_other_side_do_not_reach_the_terminal_raw() {
+        assert_eq!(printable(b"no \x1b[2J\n\xff \"q\" \xc2\x9b"), "no \\u{1b}[2J\\u{a} \u{fffd} \"q\" \\u{9b}");
+    }
 }
