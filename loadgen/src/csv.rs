@@ -15,6 +15,7 @@ use highwater_proto::{TIMESTAMP_MS_MAX, View};
 
 use crate::error::LoadError;
 use crate::oracle::{VideoIds, VideoIndex};
+use crate::records::{Record, RecordError, Records};
 
 /// The header line every file starts with.
 pub const HEADER: [&str; 5] = ["video_id", "ts_ms", "user_id", "region", "device"];
@@ -70,17 +71,14 @@ impl ViewsFile {
     /// # Errors
     /// As [`ViewsFile::open`].
     pub fn parse(path: &Path, reader: impl Read) -> Result<Self, LoadError> {
-        let mut csv =
-            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(1 << 18).from_reader(reader);
+        let mut records = Records::new(reader);
         let mut parser = Parser { path, file: Self::default(), indexes: HashMap::new() };
-        let mut record = ::csv::ByteRecord::new();
         let mut header_seen = false;
-        while csv.read_byte_record(&mut record).map_err(|error| parser.unreadable(error))? {
-            let line = record.position().map_or(0, ::csv::Position::line);
+        while let Some(record) = records.read().map_err(|error| parser.unreadable(error))? {
             if header_seen {
-                parser.row(line, &record)?;
+                parser.row(&record)?;
             } else {
-                parser.header(line, &record)?;
+                parser.header(&record)?;
                 header_seen = true;
             }
         }
@@ -159,7 +157,7 @@ struct Parser<'p> {
 }
 
 impl Parser<'_> {
-    fn header(&self, line: u64, record: &::csv::ByteRecord) -> Result<(), LoadError> {
+    fn header(&self, record: &Record<'_>) -> Result<(), LoadError> {
         for (index, name) in HEADER.iter().enumerate() {
             let found = record.get(index).unwrap_or_default();
             // A byte order mark before the first name is what spreadsheet programs leave behind.
@@ -167,13 +165,13 @@ impl Parser<'_> {
             if found != name.as_bytes() {
                 let reason =
                     format!("is not the header's column {}; the first line must be {}", index + 1, HEADER.join(","));
-                return Err(self.content(line, name, found, &reason));
+                return Err(self.content(record.line, name, found, &reason));
             }
         }
-        self.field_count(line, record)
+        self.field_count(record)
     }
 
-    fn field_count(&self, line: u64, record: &::csv::ByteRecord) -> Result<(), LoadError> {
+    fn field_count(&self, record: &Record<'_>) -> Result<(), LoadError> {
         if record.len() == HEADER.len() {
             return Ok(());
         }
@@ -181,23 +179,25 @@ impl Parser<'_> {
             format!("ends a line of {} fields; {} are needed: {}", record.len(), HEADER.len(), HEADER.join(","));
         let last = record.get(record.len().wrapping_sub(1)).unwrap_or_default();
         let column = HEADER[record.len().min(HEADER.len()).saturating_sub(1)];
-        Err(self.content(line, column, last, &reason))
+        Err(self.content(record.line, column, last, &reason))
     }
 
-    fn row(&mut self, line: u64, record: &::csv::ByteRecord) -> Result<(), LoadError> {
-        self.field_count(line, record)?;
+    fn row(&mut self, record: &Record<'_>) -> Result<(), LoadError> {
+        self.field_count(record)?;
+        let line = record.line;
+        let field = |index| record.get(index).unwrap_or_default();
         if self.file.rows.len() >= FILE_VIEWS_MAX {
             let reason = format!("is beyond the {FILE_VIEWS_MAX} views one file may hold; split it");
-            return Err(self.content(line, "video_id", &record[0], &reason));
+            return Err(self.content(line, "video_id", field(0), &reason));
         }
-        let video_id = self.field(line, "video_id", &record[0], VIDEO_ID_BYTES_MAX)?;
+        let video_id = self.field(line, "video_id", field(0), VIDEO_ID_BYTES_MAX)?;
         if video_id.is_empty() {
             return Err(self.content(line, "video_id", b"", "is empty; 1 to 255 bytes are needed"));
         }
-        let timestamp_ms = self.timestamp(line, &record[1])?;
-        let user = self.field(line, "user_id", &record[2], FIELD_BYTES_MAX)?;
-        let region = self.field(line, "region", &record[3], FIELD_BYTES_MAX)?;
-        let device = self.field(line, "device", &record[4], FIELD_BYTES_MAX)?;
+        let timestamp_ms = self.timestamp(line, field(1))?;
+        let user = self.field(line, "user_id", field(2), FIELD_BYTES_MAX)?;
+        let region = self.field(line, "region", field(3), FIELD_BYTES_MAX)?;
+        let device = self.field(line, "device", field(4), FIELD_BYTES_MAX)?;
         let video = match self.indexes.get(video_id) {
             Some(video) => *video,
             None => self.intern(video_id),
@@ -266,8 +266,11 @@ impl Parser<'_> {
         }
     }
 
-    fn unreadable(&self, error: ::csv::Error) -> LoadError {
-        LoadError::Read { path: self.path.to_owned(), source: error.into() }
+    fn unreadable(&self, error: RecordError) -> LoadError {
+        match error {
+            RecordError::Read(source) => LoadError::Read { path: self.path.to_owned(), source },
+            RecordError::Content(line, begin, reason) => self.content(line, HEADER[0], &begin, &reason),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub enum LoadError {
         reason: String,
     },
     /// A file could not be read.
-    #[error("cannot read {}: {source}; check that it exists and is readable", path.display())]
+    #[error("cannot read {}: {source}; {}", path.display(), read_remedy(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -95,6 +95,15 @@ pub enum LoadError {
     /// The engine acknowledged something it cannot have been asked.
     #[error("the engine's acknowledgements contradict what was sent: {0}; this is a bug in the engine or the client")]
     Contradiction(String),
+}
+
+/// What to do about a file that cannot be read: bytes that make no sense are not mended by rights.
+fn read_remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof => "the file is damaged or cut short, or no gzip file; get it again",
+        _ => "check that it exists, is a file and is readable",
+    }
 }
 
 impl LoadError {

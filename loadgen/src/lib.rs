@@ -15,6 +15,7 @@ pub mod error;
 pub mod machine;
 pub mod oracle;
 pub mod progress;
+mod records;
 pub mod replay;
 pub mod report;
 pub mod run;
