@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use highwater_client::ClientError;
+use highwater_proto::CloseReason;
 use thiserror::Error;
 
 /// A load that could not be carried out or judged.
@@ -86,15 +87,27 @@ pub enum LoadError {
         /// What happened.
         reason: String,
     },
+    /// The engine asks for a token and was given none, or one that it does not take.
+    #[error("{0}; loadgen sends what is in the file that --token-file names")]
+    Token(ClientError),
     /// The connection to the engine failed for good.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// The asynchronous runtime or a task of it failed.
     #[error("the generator's own runtime failed: {0}")]
     Runtime(String),
     /// The engine acknowledged something it cannot have been asked.
     #[error("the engine's acknowledgements contradict what was sent: {0}; this is a bug in the engine or the client")]
     Contradiction(String),
+}
+
+impl From<ClientError> for LoadError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Closed { reason: CloseReason::Unauthorized, .. } => Self::Token(error),
+            error => Self::Client(error),
+        }
+    }
 }
 
 impl LoadError {
