@@ -88,7 +88,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The engine asks for a token and was given none, or one that it does not take.
-    #[error("{0}; loadgen sends what is in the file that --token-file names")]
+    #[error("{0}: give loadgen a file with it by --token-file")]
     Token(ClientError),
     /// The connection to the engine failed for good.
     #[error(transparent)]

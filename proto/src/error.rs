@@ -92,7 +92,7 @@ pub enum DecodeError {
         found: u8,
     },
     /// A column's strings do not fill it exactly.
-    #[error("column {column} states {stated} bytes but its views need {needed}: check the lengths of its strings")]
+    #[error("column {column} states {stated} bytes but its views need {needed}: check it against the number of views")]
     ColumnLength {
         /// The column.
         column: &'static str,

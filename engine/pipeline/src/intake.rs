@@ -44,7 +44,7 @@ impl Pipeline {
             (HelloMode::New, false) => self.register(session, hello.producer),
             (HelloMode::New, true) => {
                 let text = format!(
-                    "{} is known here already; say resume if it is yours, else take a fresh id",
+                    "producer {} is known here already; say resume if it is yours, else take a fresh id",
                     hello.producer
                 );
                 self.close(session, CloseReason::ProducerExists, text)
@@ -57,7 +57,7 @@ impl Pipeline {
             (HelloMode::Resume, false) => {
                 let days = PRODUCER_IDLE_MS / 86_400_000;
                 let text = format!(
-                    "{} is not known here, or was forgotten after {days} idle days; check the engine, else start anew by new",
+                    "producer {} is not known here, or was forgotten after {days} idle days; check the engine, else take a new id",
                     hello.producer
                 );
                 self.close(session, CloseReason::ProducerUnknown, text)

@@ -45,12 +45,12 @@ impl Role {
     /// What is said of a frame that may not come.
     fn misplaced(self, kind: FrameKind) -> String {
         match self {
-            Self::New => format!("a {kind} frame cannot open a stream; begin with HELLO, LOOKUP or SUBSCRIBE"),
+            Self::New => format!("{kind} cannot be the first frame of a stream; begin with HELLO, LOOKUP or SUBSCRIBE"),
             Self::Producer => {
-                format!("a {kind} frame came on a producer stream, which takes only BATCH after its HELLO")
+                format!("{kind} came on a producer stream, which takes only BATCH after its HELLO")
             }
             Self::Lookup | Self::Subscriber => {
-                format!("a {kind} frame came behind {self}, whose stream takes nothing more; open another stream")
+                format!("{kind} came behind {self}, whose stream takes nothing more; open another stream")
             }
         }
     }

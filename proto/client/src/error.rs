@@ -23,7 +23,7 @@ pub enum ClientError {
     },
     /// No connection within the time allowed.
     #[error(
-        "no connection to {engine} within {waited:?}: {last}; check that the engine runs, that the address is right and that \
+        "no connection to {engine} within {waited:.1?}: {last}; check that the engine runs, that the address is right and that \
          UDP passes, or raise the limit"
     )]
     Unreachable {
@@ -36,7 +36,7 @@ pub enum ClientError {
     },
     /// The connection stands, but nothing that was sent is answered.
     #[error(
-        "the engine has answered nothing for {waited:?} although batches are in flight; look at its log and its disk, or raise the \
+        "the engine has answered nothing for {waited:.1?} although batches are in flight; look at its log and its disk, or raise the \
          limit"
     )]
     Unanswered {
@@ -44,7 +44,7 @@ pub enum ClientError {
         waited: Duration,
     },
     /// A look-up had no answer in time.
-    #[error("no answer to a look-up from {engine} within {waited:?}: {last}; ask again")]
+    #[error("no answer to a look-up from {engine} within {waited:.1?}: {last}; ask again")]
     NoAnswer {
         /// The engine's address.
         engine: String,

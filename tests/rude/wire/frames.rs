@@ -15,7 +15,7 @@ fn frames_that_are_none_are_refused() {
     victim.first("a frame of the unknown kind 7", &header(7, 8), Malformed, &["frame kind 0x07", "section 3"]);
     for kind in FrameKind::ALL {
         let max = kind.payload_bytes_max();
-        let deed = format!("the header of a {kind} of {} bytes", max + 1);
+        let deed = format!("the header of a frame {kind} of {} bytes", max + 1);
         let stated = format!("{kind} payload of {} bytes", max + 1);
         let limit = format!("limit of {max}");
         let bytes = header(kind.code(), max as u32 + 1);
@@ -30,11 +30,11 @@ fn frames_that_are_none_are_refused() {
         &["frame header", "0x100", "write zeros"],
     );
     for kind in [FrameKind::Welcome, FrameKind::Redirect, FrameKind::Ack, FrameKind::BatchRefused] {
-        let deed = format!("a {kind}, which only an engine sends");
+        let deed = format!("{kind}, which only an engine sends");
         victim.first(&deed, &header(kind.code(), 0), UnexpectedFrame, &[kind.as_str(), "begin with HELLO"]);
     }
     for kind in [FrameKind::LookupAnswer, FrameKind::Snapshot] {
-        let deed = format!("a {kind}, which only an engine sends");
+        let deed = format!("{kind}, which only an engine sends");
         victim.first(&deed, &header(kind.code(), 0), UnexpectedFrame, &[kind.as_str(), "begin with HELLO"]);
     }
     victim.first_and_last(
@@ -97,8 +97,8 @@ fn questions_that_are_none_are_refused() {
     let twice = [subscribe(), subscribe()].concat();
     victim.first("a second SUBSCRIBE on a stream", &twice, UnexpectedFrame, &["behind a SUBSCRIBE", "another stream"]);
     let mixed = [subscribe(), hello(victim.id())].concat();
-    victim.first("a HELLO behind a SUBSCRIBE", &mixed, UnexpectedFrame, &["a HELLO frame", "behind a SUBSCRIBE"]);
+    victim.first("a HELLO behind a SUBSCRIBE", &mixed, UnexpectedFrame, &["HELLO came behind a SUBSCRIBE"]);
     let alone = batch(victim.id(), 1);
-    victim.first("a BATCH before any HELLO", &alone, UnexpectedFrame, &["BATCH", "cannot open a stream", "HELLO"]);
+    victim.first("a BATCH before any HELLO", &alone, UnexpectedFrame, &["BATCH", "cannot be the first frame", "HELLO"]);
     victim.recover(&[]);
 }

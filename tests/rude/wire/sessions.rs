@@ -93,11 +93,11 @@ fn new_and_resume_are_not_mixed_up() {
     let mut victim = Victim::new();
     let id = victim.id();
     block_on(async { Welcomed::open(&victim.engine, id, HelloMode::New).await });
-    let words = [&*id.to_string(), "known here already", "say resume", "fresh id"];
+    let words = [&*format!("producer {id}"), "known here already", "say resume", "fresh id"];
     victim.first("new for a producer that is known", &hello(id), ProducerExists, &words);
     let id = victim.id();
     let bytes = hello_with(id, HelloMode::Resume, b"");
-    let words = [&*id.to_string(), "not known here", "7 idle days", "check the engine"];
+    let words = [&*format!("producer {id}"), "not known here", "7 idle days", "check the engine"];
     victim.first("resume for a producer that is unknown", &bytes, ProducerUnknown, &words);
     victim.recover(&[]);
 }
@@ -109,7 +109,7 @@ fn a_producer_stream_is_greeted_once_and_waits_for_its_welcome() {
     let early = [hello(id), batch(id, 1)].concat();
     let words = ["before the WELCOME", "send nothing behind a HELLO"];
     victim.first("a BATCH right behind the HELLO", &early, UnexpectedFrame, &words);
-    let words = ["a HELLO frame", "only BATCH"];
+    let words = ["HELLO came on a producer stream", "only BATCH"];
     victim.welcomed("a second HELLO on the stream", hello, UnexpectedFrame, &words);
     let (id, other) = (victim.id(), victim.id());
     let closed = block_on(async {
