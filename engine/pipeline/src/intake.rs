@@ -111,6 +111,11 @@ impl Pipeline {
         self.end_session(session);
     }
 
+    /// Whether this session was closed, although its connection is not gone yet.
+    pub fn has_closed(&self, session: SessionId) -> bool {
+        self.producers.is_closed(session)
+    }
+
     /// Whether look-ups can be answered now. Not before the first snapshot of this start, when windows may be those of
     /// an earlier minute, and not while a marker moves their edges; they wait then.
     pub fn can_look_up(&self) -> bool {

@@ -183,7 +183,8 @@ impl Intakes<'_> {
     fn read_frames(&mut self, key: StreamKey, reader: &mut StreamReader<'_>) {
         loop {
             let Some(stream) = self.streams.streams.get_mut(&key) else { return };
-            if stream.is_whole() {
+            // What stands behind a breach is not read: it would be counted as another one.
+            if stream.is_whole() || self.pipeline.has_closed(stream.session) {
                 return;
             }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };

@@ -63,8 +63,8 @@ fn a_retry_with_the_same_bytes_is_counted_once() {
 fn a_breach_is_counted_once_whatever_was_sent_behind_it() {
     let mut victim = Victim::new();
     let words = ["sequence 3 came where 1 was due"];
-    let many = |id| [batch(id, 3), batch(id, 4), batch(id, 1)].concat();
-    victim.welcomed("three BATCHes at once, the first out of order", many, SequenceGap, &words);
+    let many = |id| [batch(id, 3), batch(id, 4), batch(id, 1), vec![0xFF; 32]].concat();
+    victim.welcomed("a BATCH out of order, with others and garbage behind it", many, SequenceGap, &words);
     victim.recover(&[]);
 }
 
