@@ -26,7 +26,7 @@ fn counts_and_columns_that_do_not_fit_are_refused() {
     victim.welcomed("a BATCH of 9 bytes", |_| frame(BATCH, &[1; 9]), Malformed, &words);
     for (views, deed) in [(1, "fewer"), (3, "more")] {
         let deed = format!("a BATCH that states {deed} views than its columns have");
-        let words = ["column video_id states 13 bytes", "need", "check the lengths"];
+        let words = ["column video_id states 13 bytes", "need", "check it against"];
         victim.welcomed(&deed, |id| sound.batch(id, views, 1), Malformed, &words);
     }
     let ids = [5, 6].into_iter().chain(*b"firstsecond").collect::<Vec<u8>>();

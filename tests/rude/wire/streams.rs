@@ -17,7 +17,7 @@ fn another_protocol_is_refused_in_the_handshake() {
     let cases = [("h3", vec![b"h3".to_vec()]), ("highwater/2", vec![b"highwater/2".to_vec()]), ("none", Vec::new())];
     for (name, alpn) in cases {
         let (_endpoint, outcome) = block_on(try_connect(address, ca, &alpn, 1 << 20));
-        let error = outcome.err().expect("no such protocol is spoken");
+        let error = outcome.expect_err("no such protocol is spoken");
         let code = match &error {
             ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
             ConnectionError::TransportError(error) => u64::from(error.code),
