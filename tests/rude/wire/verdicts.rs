@@ -10,8 +10,8 @@ const HOUR_MS: u64 = 3_600_000;
 /// Views of the longest ids that fit a batch.
 const LONG_VIEWS: u64 = 3800;
 
-/// More batches than a small engine ever takes here: the fullest of its 16 shards decides, and chance which ids go to it,
-/// so that some 16 to 32 of each size fit before one is refused.
+/// More batches than a small engine ever takes here: the fullest of its 16 shards decides, and chance which ids go to
+/// it, so that some 16 to 32 of each size fit before one is refused.
 const BATCHES_MAX: u64 = 4000;
 
 #[test]
