@@ -5,7 +5,7 @@
 use crate::support::{Engine, Load, block_on, raw, wait_for};
 use highwater_proto::{BATCH_BYTES_MAX, BatchBuilder, Epoch, Hello, HelloMode, Lookup, Sequence, Subscribe, View};
 use highwater_proto::{CloseReason, PROTOCOL_VERSION, ProducerId, Pushed};
-use quinn::{Connection, ConnectionError};
+use quinn::ConnectionError;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::io::Write;
@@ -100,53 +100,6 @@ fn a_client_that_never_reads_its_acknowledgements_is_closed_as_overloaded() {
         (counted > 20_000).then_some(counted)
     });
     assert!(counted <= 20_000 + sent, "{counted} counted of {sent} and 20000 sent");
-}
-
-/// Opens a stream, sends `frames`, each after an answer to the one before, and waits for the engine to close the
-/// connection for a reason.
-async fn closed_for(connection: &Connection, frames: &[Vec<u8>]) -> (u64, String) {
-    let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    for (index, frame) in frames.iter().enumerate() {
-        if index > 0 {
-            receive.read(&mut [0; 512]).await.unwrap();
-        }
-        send.write_all(frame).await.unwrap();
-    }
-    match connection.closed().await {
-        ConnectionError::ApplicationClosed(close) => {
-            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
-        }
-        other => panic!("closed by {other}"),
-    }
-}
-
-#[test]
-fn what_breaks_the_protocol_is_closed_with_its_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(folder.path());
-    let mut flipped = batch(22, 1);
-    let last = flipped.len() - 1;
-    flipped[last] ^= 1;
-    let mut newer = hello(23);
-    newer[8] = 99;
-    let cases = [
-        (vec![vec![0xFF; 64]], CloseReason::Malformed),
-        (vec![batch(20, 1)], CloseReason::UnexpectedFrame),
-        (vec![[hello(24), batch(24, 1)].concat()], CloseReason::UnexpectedFrame),
-        (vec![hello(21), batch(21, 2)], CloseReason::SequenceGap),
-        (vec![hello(22), flipped], CloseReason::ChecksumMismatch),
-        (vec![newer], CloseReason::VersionUnsupported),
-    ];
-    for (frames, expected) in cases {
-        let (code, text) = block_on(async {
-            let (_endpoint, connection) = raw::connect(&engine, WINDOW_BYTES).await;
-            closed_for(&connection, &frames).await
-        });
-        assert_eq!(code, u64::from(expected.code()), "expected {}, got {text:?}", expected.as_str());
-        assert!(!text.is_empty(), "a close says why");
-    }
-    assert_eq!(engine.metric("views_counted_total"), 0);
-    Load::verified(&engine, &LOAD).finish().assert_verified();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use highwater_client::ClientError;
+use highwater_proto::CloseReason;
 use thiserror::Error;
 
 /// A load that could not be carried out or judged.
@@ -86,9 +87,12 @@ pub enum LoadError {
         /// What happened.
         reason: String,
     },
+    /// The engine asks for a token and was given none, or one that it does not take.
+    #[error("{0}: give loadgen a file with it by --token-file")]
+    Token(ClientError),
     /// The connection to the engine failed for good.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// The asynchronous runtime or a task of it failed.
     #[error("the generator's own runtime failed: {0}")]
     Runtime(String),
@@ -103,6 +107,15 @@ fn read_remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         InvalidData | InvalidInput | UnexpectedEof => "the file is damaged or cut short, or no gzip file; get it again",
         _ => "check that it exists, is a file and is readable",
+    }
+}
+
+impl From<ClientError> for LoadError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Closed { reason: CloseReason::Unauthorized, .. } => Self::Token(error),
+            error => Self::Client(error),
+        }
     }
 }
 

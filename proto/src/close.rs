@@ -128,7 +128,7 @@ impl CloseReason {
             Self::ProducerUnknown => "check the engine's data directory; if it is right, take a new producer id",
             Self::ProducerExists => "say resume, or take a fresh random producer id",
             Self::ProducerTableFull => "use fewer producers, or wait until idle ones are forgotten",
-            Self::Unauthorized => "give the token that the engine was started with",
+            Self::Unauthorized => "send one of the tokens in the file of the engine's --token-file",
             Self::LimitExceeded => "keep to the limits in the welcome",
             Self::ShuttingDown => "connect again when the engine is back",
             Self::UnexpectedFrame => "send only the frames that PROTOCOL.md allows at this point",

@@ -46,10 +46,12 @@ pub enum DecodeError {
         bytes: usize,
     },
     /// Reserved bytes are not zero.
-    #[error("reserved bytes of {what} are not zero: write zeros")]
+    #[error("reserved bytes of {what} are {found:#x}, allowed is 0: write zeros")]
     Reserved {
         /// Where they stand.
         what: &'static str,
+        /// Their value, little-endian.
+        found: u32,
     },
     /// The peer speaks another version.
     #[error(
@@ -70,7 +72,7 @@ pub enum DecodeError {
         found: u64,
     },
     /// A number is outside its range.
-    #[error("{field} is {found}, allowed is {min} to {max}")]
+    #[error("{field} is {found}, allowed is {min} to {max}: keep to PROTOCOL.md and to the limits in the welcome")]
     OutOfRange {
         /// The field.
         field: &'static str,
@@ -90,7 +92,7 @@ pub enum DecodeError {
         found: u8,
     },
     /// A column's strings do not fill it exactly.
-    #[error("column {column} states {stated} bytes but its views need {needed}: check the lengths of its strings")]
+    #[error("column {column} states {stated} bytes but its views need {needed}: check it against the number of views")]
     ColumnLength {
         /// The column.
         column: &'static str,
@@ -100,20 +102,26 @@ pub enum DecodeError {
         needed: u64,
     },
     /// A string is not UTF-8.
-    #[error("{field} is not valid UTF-8 (each string by itself must be): encode it as UTF-8")]
+    #[error("{field} is not valid UTF-8{} (each string by itself must be): encode it as UTF-8", in_view(*view))]
     NotUtf8 {
         /// The field or column.
         field: &'static str,
+        /// Index of the view; `None` outside of a batch.
+        view: Option<u32>,
     },
     /// A video id that must have at least one byte has none.
-    #[error("view {view} has an empty video_id, allowed are 1 to 255 bytes: leave the view out or name its video")]
+    #[error(
+        "empty video_id{}, allowed are 1 to {VIDEO_ID_BYTES_MAX} bytes: name the video or leave it out",
+        in_view(*view)
+    )]
     EmptyVideoId {
-        /// Index of the view; 0 in a look-up.
-        view: u32,
+        /// Index of the view; `None` outside of a batch.
+        view: Option<u32>,
     },
     /// The batch's checksum does not fit its content.
     #[error(
-        "batch checksum is {stated:#010x}, its content gives {computed:#010x}: it covers version, producer and content"
+        "batch checksum is {stated:#010x}, its content gives {computed:#010x}: compute CRC32C over version, producer id and all \
+         bytes behind the checksum"
     )]
     Checksum {
         /// The checksum in the batch.
@@ -139,10 +147,15 @@ impl DecodeError {
             Self::Checksum { .. } => CloseReason::ChecksumMismatch,
             Self::PayloadTooLong { .. } => CloseReason::LimitExceeded,
             Self::OutOfRange { found, max, .. } if found > max => CloseReason::LimitExceeded,
-            Self::EmptyVideoId { .. } | Self::NotUtf8 { field: "video_id" } => CloseReason::InvalidVideoId,
+            Self::EmptyVideoId { .. } | Self::NotUtf8 { field: "video_id", .. } => CloseReason::InvalidVideoId,
             _ => CloseReason::Malformed,
         }
     }
+}
+
+/// Names the view that something is wrong with, if it is one.
+fn in_view(view: Option<u32>) -> String {
+    view.map_or_else(String::new, |view| format!(" in view {view}"))
 }
 
 /// A view that cannot be put into a batch.

@@ -6,6 +6,7 @@
 
 use crate::error::DecodeError;
 use crate::limits::{self, FRAME_HEADER_BYTES};
+use crate::wire::reserved;
 use std::fmt;
 
 /// What a frame holds.
@@ -112,9 +113,7 @@ impl FrameHeader {
     pub fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, DecodeError> {
         let [b0, b1, b2, b3, code, zeros @ ..] = *bytes;
         let kind = FrameKind::from_code(code).ok_or(DecodeError::UnknownKind { found: code })?;
-        if zeros != [0; 3] {
-            return Err(DecodeError::Reserved { what: "the frame header" });
-        }
+        reserved("the frame header", &zeros)?;
         let payload_bytes = u32::from_le_bytes([b0, b1, b2, b3]);
         let max = kind.payload_bytes_max();
         if payload_bytes as usize > max {
@@ -166,7 +165,8 @@ mod tests {
         for position in 5..8 {
             let mut bytes = FrameHeader { kind: FrameKind::Hello, payload_bytes: 24 }.encode();
             bytes[position] = 1;
-            assert_eq!(FrameHeader::decode(&bytes), Err(DecodeError::Reserved { what: "the frame header" }));
+            let found = 1 << (8 * (position - 5));
+            assert_eq!(FrameHeader::decode(&bytes), Err(DecodeError::Reserved { what: "the frame header", found }));
         }
     }
 }

@@ -65,17 +65,17 @@ impl<'a> Reader<'a> {
 
     /// Takes `N` reserved bytes, which must be zero.
     pub(crate) fn zeros<const N: usize>(&mut self) -> Result<(), DecodeError> {
-        if self.array::<N>()? == [0; N] { Ok(()) } else { Err(DecodeError::Reserved { what: self.what }) }
+        reserved(self.what, &self.array::<N>()?)
     }
 
     pub(crate) fn text(&mut self, bytes: usize, field: &'static str) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.take(bytes)?).map_err(|_| DecodeError::NotUtf8 { field })
+        std::str::from_utf8(self.take(bytes)?).map_err(|_| DecodeError::NotUtf8 { field, view: None })
     }
 
     /// Takes a video id: 1 to 255 bytes of UTF-8.
     pub(crate) fn video_id(&mut self, bytes: u8) -> Result<&'a str, DecodeError> {
         if bytes == 0 {
-            return Err(DecodeError::EmptyVideoId { view: 0 });
+            return Err(DecodeError::EmptyVideoId { view: None });
         }
         self.text(usize::from(bytes), "video_id")
     }
@@ -88,6 +88,12 @@ impl<'a> Reader<'a> {
             Err(DecodeError::Trailing { what: self.what, bytes: self.rest.len() })
         }
     }
+}
+
+/// Refuses reserved bytes, up to 4, that are not zero.
+pub(crate) fn reserved(what: &'static str, bytes: &[u8]) -> Result<(), DecodeError> {
+    let found = bytes.iter().rev().fold(0, |found, byte| found << 8 | u32::from(*byte));
+    if found == 0 { Ok(()) } else { Err(DecodeError::Reserved { what, found }) }
 }
 
 /// Refuses a number outside `min..=max`.

@@ -4,7 +4,7 @@
 //! A batch that cannot be taken for want of room is not refused: the answer is [`Intake::NoRoom`], the shell stops
 //! reading that stream, and QUIC pushes back.
 
-use crate::limits::RETRY_AFTER_MS;
+use crate::limits::{PRODUCER_IDLE_MS, RETRY_AFTER_MS};
 use crate::messages::Output;
 use crate::ownership::home_core;
 use crate::pipeline::Pipeline;
@@ -43,7 +43,10 @@ impl Pipeline {
         match (hello.mode, known) {
             (HelloMode::New, false) => self.register(session, hello.producer),
             (HelloMode::New, true) => {
-                let text = "this producer id is taken; a new producer takes a fresh random one".to_owned();
+                let text = format!(
+                    "producer {} is known here already; say resume if it is yours, else take a fresh id",
+                    hello.producer
+                );
                 self.close(session, CloseReason::ProducerExists, text)
             }
             (HelloMode::Resume, true) => {
@@ -52,16 +55,24 @@ impl Pipeline {
                 Intake::Taken
             }
             (HelloMode::Resume, false) => {
-                let text = "this producer is not known here, or was forgotten after its idle time; start a new one";
-                self.close(session, CloseReason::ProducerUnknown, text.to_owned())
+                let days = PRODUCER_IDLE_MS / 86_400_000;
+                let text = format!(
+                    "producer {} is not known here, or was forgotten after {days} idle days; check the engine, else take a new id",
+                    hello.producer
+                );
+                self.close(session, CloseReason::ProducerUnknown, text)
             }
         }
     }
 
     /// A whole batch frame has come; `payload` are its chunks in order, `payload_bytes` their sum.
     pub fn handle_batch(&mut self, session: SessionId, payload: &[Bytes], payload_bytes: usize) -> Intake {
+        if self.producers.is_closed(session) {
+            return Intake::Taken;
+        }
         let Some(producer) = self.producers.of_session(session) else {
-            return self.close(session, CloseReason::UnexpectedFrame, "a batch came before a hello".to_owned());
+            let text = "a BATCH came on a stream that was redirected or said no HELLO; send it behind a WELCOME only";
+            return self.close(session, CloseReason::UnexpectedFrame, text.to_owned());
         };
         let header = match peek(payload) {
             Ok(header) => header,
@@ -69,7 +80,8 @@ impl Pipeline {
         };
         let Some(entry) = self.producers.get_mut(producer) else { return Intake::Taken };
         if entry.session != Some(session) {
-            return self.close(session, CloseReason::UnexpectedFrame, "a batch came before the welcome".to_owned());
+            let text = "a BATCH came before the WELCOME; send nothing behind a HELLO until it is answered";
+            return self.close(session, CloseReason::UnexpectedFrame, text.to_owned());
         }
         match entry.judge(header.sequence) {
             Judgement::Next => self.admit(session, producer, &header, payload, payload_bytes),
@@ -95,7 +107,13 @@ impl Pipeline {
 
     /// The session's stream or connection is gone.
     pub fn handle_disconnect(&mut self, session: SessionId) {
+        self.producers.forget_closed(session);
         self.end_session(session);
+    }
+
+    /// Whether this session was closed, although its connection is not gone yet.
+    pub fn has_closed(&self, session: SessionId) -> bool {
+        self.producers.is_closed(session)
     }
 
     /// Whether look-ups can be answered now. Not before the first snapshot of this start, when windows may be those of
@@ -136,7 +154,11 @@ impl Pipeline {
         self.stats.close_session(reason);
     }
 
+    /// Closes a session, once: what its client had sent behind that is not judged any more.
     pub(crate) fn close(&mut self, session: SessionId, reason: CloseReason, text: String) -> Intake {
+        if !self.producers.note_closed(session) {
+            return Intake::Taken;
+        }
         self.stats.close_session(reason);
         self.end_session(session);
         self.outputs.push_back(Output::Close { session, reason, text });
@@ -179,7 +201,10 @@ impl Pipeline {
             AppendRoom::Ready => {}
         }
         if !self.producers.make_room(self.clock.now_ms()) {
-            let text = format!("all {} producers that this core can know are in use", self.producers.len());
+            let text = format!(
+                "this core knows {} producers, its most, all in use in the last 7 days; use fewer, or come back later",
+                self.producers.len()
+            );
             return self.close(session, CloseReason::ProducerTableFull, text);
         }
         self.wait_for_welcome(session, producer);
@@ -193,7 +218,9 @@ impl Pipeline {
     fn wait_for_welcome(&mut self, session: SessionId, producer: ProducerId) {
         self.asker.forget(producer);
         for old in self.producers.wait_for_welcome(producer, session, self.clock.now_ms()) {
-            let text = "another connection of the same producer took over".to_owned();
+            let text =
+                format!("a newer connection of producer {producer} took over; run one process for each producer");
+            self.producers.note_closed(old);
             self.stats.close_session(CloseReason::Fenced);
             self.outputs.push_back(Output::Close { session: old, reason: CloseReason::Fenced, text });
         }
@@ -245,8 +272,10 @@ impl Pipeline {
         let Some(entry) = self.producers.get_mut(producer) else { return Intake::Taken };
         let original = entry.remembered[index].clone();
         if original.crc != crc {
-            let text =
-                format!("sequence {} came before with other bytes; a retry repeats all of them", original.sequence.0);
+            let text = format!(
+                "sequence {} came again with other bytes (checksum {crc:#010x}, at first {:#010x}); a retry repeats all bytes",
+                original.sequence.0, original.crc
+            );
             return self.close(session, CloseReason::SequenceReused, text);
         }
         if original.sequence.0 <= entry.settled.0 {

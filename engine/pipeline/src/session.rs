@@ -12,7 +12,7 @@ use crate::limits::{PRODUCER_IDLE_MS, PRODUCERS_MAX};
 use crate::ownership::home_core;
 use highwater_proto::{ProducerId, RefusedRange, Sequence};
 use highwater_storage::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// One producer stream of one connection; the shell gives each a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +141,8 @@ impl Producer {
 pub(crate) struct ProducerTable {
     pub(crate) producers: HashMap<ProducerId, Producer>,
     sessions: HashMap<SessionId, ProducerId>,
+    /// Closed for a reason, and the connection is not gone yet: what still comes of them was sent too early to know.
+    closed: HashSet<SessionId>,
 }
 
 impl ProducerTable {
@@ -151,7 +153,7 @@ impl ProducerTable {
             let (appended, settled, last_seen_ms) = (one.last, one.last, one.last_seen_ms);
             (one.id, Producer { appended, settled, remembered, registered: true, last_seen_ms, ..Producer::default() })
         });
-        Self { producers: producers.collect(), sessions: HashMap::new() }
+        Self { producers: producers.collect(), ..Self::default() }
     }
 
     /// The table shared out among the home cores of its producers; nobody is connected.
@@ -204,6 +206,21 @@ impl ProducerTable {
     /// The producer that this session has said hello for.
     pub(crate) fn of_session(&self, session: SessionId) -> Option<ProducerId> {
         self.sessions.get(&session).copied()
+    }
+
+    /// Notes that a session was closed; returns whether it was not yet.
+    pub(crate) fn note_closed(&mut self, session: SessionId) -> bool {
+        self.closed.insert(session)
+    }
+
+    /// Whether a session was closed, although its frames still come.
+    pub(crate) fn is_closed(&self, session: SessionId) -> bool {
+        self.closed.contains(&session)
+    }
+
+    /// The connection of a session is gone: nothing more comes of it.
+    pub(crate) fn forget_closed(&mut self, session: SessionId) {
+        self.closed.remove(&session);
     }
 
     /// Makes room for one more producer, forgetting the one that has been idle for longest if it may be forgotten.

@@ -75,6 +75,9 @@ pub struct ServeArguments {
     /// Private key (PEM) of --tls-cert.
     #[arg(long, env = "HIGHWATER_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// File with the tokens that producers may send, one a line; without it any producer may send.
+    #[arg(long, env = "HIGHWATER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Host name or address that clients are told to reach the cores' ports on; by default the one they dialled.
     #[arg(long, env = "HIGHWATER_ADVERTISE", default_value = "", value_name = "HOST")]
     pub advertise: String,

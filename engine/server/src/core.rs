@@ -11,6 +11,7 @@ use crate::runtime::{Waker, wait_for_socket};
 use crate::snapshots::CoreStatus;
 use crate::storekeeper::Brought;
 use crate::streams::{Deed, Intakes, Streams};
+use crate::tokens::Tokens;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_disk::UringLog;
@@ -50,6 +51,8 @@ pub struct Core {
     pub wakers: Vec<Waker>,
     /// Look-ups from inside the process.
     pub lookups: Receiver<LookupRequest>,
+    /// What producers must send one of; `None` where any may send.
+    pub tokens: Option<Arc<Tokens>>,
     /// Set when the core is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -101,8 +104,8 @@ impl CoreLoop {
     /// The loop of a core, on the thread that runs it.
     pub fn new(core: Core, origin: Instant) -> Self {
         Self {
+            streams: Streams::new(core.tokens.clone()),
             core,
-            streams: Streams::default(),
             latest: None,
             started: origin,
             turn_us_max: 0,

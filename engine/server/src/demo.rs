@@ -87,6 +87,7 @@ fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
         tls_name: Vec::new(),
         tls_cert: None,
         tls_key: None,
+        token_file: None,
         advertise: String::new(),
         accept_clock: false,
     })

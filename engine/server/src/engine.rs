@@ -16,6 +16,7 @@ use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
+use crate::tokens::Tokens;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::bounded;
 use highwater_disk::{FileDisk, UringLog};
@@ -97,6 +98,7 @@ impl Engine {
         let origin = Instant::now();
         check_cores(&arguments.cores)?;
         let cores = arguments.cores.len();
+        let tokens = read_tokens(arguments)?;
         let helpers = Helpers::new(&arguments.helper_cores, &arguments.cores)?;
         let disk = FileDisk::open(&arguments.data_dir)?;
         let mut store = open_store(disk, arguments)?;
@@ -144,6 +146,7 @@ impl Engine {
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
+                tokens: tokens.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
             };
@@ -227,6 +230,15 @@ fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits
         bind_patiently(|| QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone()))
     };
     (0..arguments.cores.len()).map(bind).collect()
+}
+
+/// Read before anything is opened, so that a start with a bad file leaves nothing behind.
+fn read_tokens(arguments: &ServeArguments) -> Result<Option<Arc<Tokens>>> {
+    let tokens = arguments.token_file.as_deref().map(Tokens::read).transpose()?;
+    if let Some(tokens) = &tokens {
+        tracing::info!(tokens = tokens.count(), "producers must send a token");
+    }
+    Ok(tokens.map(Arc::new))
 }
 
 fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {

@@ -26,4 +26,5 @@ pub mod snapshots;
 pub mod storekeeper;
 pub mod streams;
 pub mod tls;
+pub mod tokens;
 pub mod top;

@@ -2,16 +2,19 @@
 //!
 //! A stream's first frame is its type. A producer stream holds at most one batch at a time: while the pipeline has no
 //! room for it nothing more of that stream is read, and QUIC pushes back. Frames are not copied: their chunks are
-//! handed on as they came.
+//! handed on as they came. A hello's token is checked here, before the pipeline hears of the producer.
 //!
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
 use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
+use crate::tokens::Tokens;
 use bytes::Bytes;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
 use highwater_proto::limits::FRAME_HEADER_BYTES;
 use highwater_proto::{CloseReason, DecodeError, Epoch, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
 
 /// Bytes asked of a stream at once.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -37,6 +40,30 @@ impl Role {
             Self::Producer => kind == FrameKind::Batch,
             Self::Lookup | Self::Subscriber => false,
         }
+    }
+
+    /// What is said of a frame that may not come.
+    fn misplaced(self, kind: FrameKind) -> String {
+        match self {
+            Self::New => format!("{kind} cannot be the first frame of a stream; begin with HELLO, LOOKUP or SUBSCRIBE"),
+            Self::Producer => {
+                format!("{kind} came on a producer stream, which takes only BATCH after its HELLO")
+            }
+            Self::Lookup | Self::Subscriber => {
+                format!("{kind} came behind {self}, whose stream takes nothing more; open another stream")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "nothing",
+            Self::Producer => "a HELLO",
+            Self::Lookup => "a LOOKUP",
+            Self::Subscriber => "a SUBSCRIBE",
+        })
     }
 }
 
@@ -79,6 +106,8 @@ pub struct Streams {
     /// Streams that wait for one video's counts; at most one question each. What is put to a stream that is gone by the
     /// time of its answer is dropped.
     lookups: VecDeque<(StreamKey, Box<str>)>,
+    /// What producers must send one of; `None` where any may send.
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// The streams together with the pipeline that their frames go to: what the driver tells things to.
@@ -90,6 +119,11 @@ pub struct Intakes<'a> {
 }
 
 impl Streams {
+    /// No streams yet; producers must send one of `tokens`, if there are any.
+    pub fn new(tokens: Option<Arc<Tokens>>) -> Self {
+        Self { tokens, ..Self::default() }
+    }
+
     /// The next stream that waits for a video's counts, and the video.
     pub fn poll_lookup(&mut self) -> Option<(StreamKey, Box<str>)> {
         self.lookups.pop_front()
@@ -149,7 +183,8 @@ impl Intakes<'_> {
     fn read_frames(&mut self, key: StreamKey, reader: &mut StreamReader<'_>) {
         loop {
             let Some(stream) = self.streams.streams.get_mut(&key) else { return };
-            if stream.is_whole() {
+            // What stands behind a breach is not read: it would be counted as another one.
+            if stream.is_whole() || self.pipeline.has_closed(stream.session) {
                 return;
             }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
@@ -158,11 +193,8 @@ impl Intakes<'_> {
                 return;
             }
             if let Some(frame) = stream.frame.filter(|frame| !stream.role.takes(frame.kind)) {
-                self.abandon(
-                    key,
-                    CloseReason::UnexpectedFrame,
-                    format!("a frame of kind {} has no place here", frame.kind),
-                );
+                let text = stream.role.misplaced(frame.kind);
+                self.abandon(key, CloseReason::UnexpectedFrame, text);
                 return;
             }
             if stream.is_whole() && self.offer_frame(key) == Intake::NoRoom {
@@ -184,8 +216,8 @@ impl Intakes<'_> {
             (Role::New, FrameKind::Hello) => return self.greet(key),
             (Role::New, FrameKind::Lookup) => return self.look_up(key),
             (Role::New, FrameKind::Subscribe) => return self.subscribe(key),
-            (_, kind) => {
-                let text = format!("a frame of kind {kind} has no place here");
+            (role, kind) => {
+                let text = role.misplaced(kind);
                 return self.close(key, CloseReason::UnexpectedFrame, text);
             }
         };
@@ -202,14 +234,18 @@ impl Intakes<'_> {
         let is_producer =
             |(other, stream): (&StreamKey, &Stream)| other.connection() == connection && stream.role == Role::Producer;
         if self.streams.streams.iter().any(is_producer) {
-            let text = "this connection has a producer stream; open a connection for each producer".to_owned();
-            return self.close(key, CloseReason::UnexpectedFrame, text);
+            let text = "a second HELLO came on this connection, which has its producer; open a connection for each";
+            return self.close(key, CloseReason::UnexpectedFrame, text.to_owned());
         }
+        let tokens = self.streams.tokens.clone();
         let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
         let hello = match Hello::decode(&stream.chunks.concat()) {
             Ok(hello) => hello,
             Err(error) => return self.close(key, error.close_reason(), error.to_string()),
         };
+        if let Some(text) = tokens.and_then(|tokens| unauthorized(&tokens, &hello.token)) {
+            return self.close(key, CloseReason::Unauthorized, text);
+        }
         let intake = self.pipeline.handle_hello(stream.session, &hello);
         if intake == Intake::Taken {
             stream.role = Role::Producer;
@@ -259,6 +295,17 @@ impl Intakes<'_> {
     }
 }
 
+/// What is said to a producer whose token is none of these; `None` when it may send.
+fn unauthorized(tokens: &Tokens, token: &[u8]) -> Option<String> {
+    if tokens.admit(token) {
+        return None;
+    }
+    Some(match token.len() {
+        0 => "the hello has no token, and this engine asks producers for one; ask its operator for it".to_owned(),
+        bytes => format!("the hello's token of {bytes} bytes is none that this engine takes; ask its operator for one"),
+    })
+}
+
 impl Application for Intakes<'_> {
     fn stream_opened(&mut self, key: StreamKey) {
         self.streams.sessions_begun += 1;
@@ -274,7 +321,8 @@ impl Application for Intakes<'_> {
     fn stream_finished(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.streams.get_mut(&key) else { return };
         if stream.header_len > 0 && !stream.is_whole() {
-            self.abandon(key, CloseReason::Malformed, "the stream ended in the middle of a frame".to_owned());
+            let text = stream.cut_short();
+            self.abandon(key, CloseReason::Malformed, text);
         } else if matches!(stream.role, Role::New | Role::Lookup) {
             self.streams.forget(key);
         }
@@ -322,6 +370,15 @@ impl Stream {
             None => FRAME_HEADER_BYTES - self.header_len,
             Some(frame) => frame.payload_bytes as usize - self.chunk_bytes,
         }
+    }
+
+    /// What is said of a stream that ends here, in the middle of a frame.
+    fn cut_short(&self) -> String {
+        let (what, came, whole) = match self.frame {
+            None => ("a frame's header".to_owned(), self.header_len, FRAME_HEADER_BYTES),
+            Some(frame) => (format!("a {} payload", frame.kind), self.chunk_bytes, frame.payload_bytes as usize),
+        };
+        format!("the stream ended after {came} of {whole} bytes of {what}; send whole frames before its end")
     }
 
     fn is_whole(&self) -> bool {

@@ -1,8 +1,9 @@
 //! The engine's TLS identity: its own certificate authority and certificate, or the operator's.
 //!
-//! Not a policy about clients: whoever reaches the port may connect. Invariants: private keys are
-//! readable by the owner only; a file is either whole or absent, because each is written aside, synced and renamed; the
-//! authority, once made, stays, so that clients that trust it go on doing so over restarts and reissues.
+//! Not a policy about clients: whoever reaches the port may connect, and who may produce is for the tokens to say.
+//! Invariants: private keys are readable by the owner only; a file is either whole or absent, because each is written
+//! aside, synced and renamed; the authority, once made, stays, so that clients that trust it go on doing so over
+//! restarts and reissues.
 //!
 //! Files in the directory: `ca.pem` (give it to clients), `ca-key.pem`, `cert.pem`, `key.pem`, `reset.key`.
 

@@ -3,6 +3,7 @@
 //! It opens nothing. Invariant: a configuration that [`ClientConfig::quinn`] accepts names a host, a port and at least
 //! one certificate authority.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// First guess of the round trip: a lost first packet is repeated after three times this.
 const ROUND_TRIP_FIRST: Duration = Duration::from_millis(100);
 
-/// Address, trust and limits of a client.
-#[derive(Debug, Clone)]
+/// Address, trust and limits of a client. Its debug text leaves the token out.
+#[derive(Clone)]
 pub struct ClientConfig {
     /// `HOST:PORT` of any core of the engine.
     pub engine: String,
@@ -41,6 +42,22 @@ pub struct ClientConfig {
     pub idle_timeout: Duration,
     /// Most batches sent and not yet answered; the engine's own limit holds if lower. Default and maximum 64.
     pub in_flight_max: u16,
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("engine", &self.engine)
+            .field("ca_pem_bytes", &self.ca_pem.len())
+            .field("server_name", &self.server_name)
+            .field("token_bytes", &self.token.len())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect_timeout", &self.reconnect_timeout)
+            .field("lookup_timeout", &self.lookup_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("in_flight_max", &self.in_flight_max)
+            .finish()
+    }
 }
 
 impl ClientConfig {
@@ -163,6 +180,13 @@ mod tests {
         for bad in ["localhost", ":4433", "localhost:", "localhost:0", "localhost:70000", ""] {
             assert!(host(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_debug_text_shows_no_token() {
+        let config = ClientConfig { token: b"s3cret".to_vec(), ..ClientConfig::new("localhost:4433", "pem") };
+        let text = format!("{config:?}");
+        assert!(text.contains("token_bytes: 6") && !text.contains("s3") && !text.contains("115"), "{text}");
     }
 
     #[test]

@@ -30,12 +30,10 @@ impl<'a> StringColumn<'a> {
         if sum as usize != text.len() {
             return Err(DecodeError::ColumnLength { column, stated, needed: views as u64 + u64::from(sum) });
         }
-        let not_utf8 = DecodeError::NotUtf8 { field: column };
-        let text = simdutf8::basic::from_utf8(text).map_err(|_| not_utf8)?;
-        if !text.is_ascii() && !splits_at_characters(lengths, text) {
-            return Err(not_utf8);
+        match simdutf8::basic::from_utf8(text) {
+            Ok(text) if text.is_ascii() || splits_at_characters(lengths, text) => Ok(Self { lengths, text }),
+            _ => Err(DecodeError::NotUtf8 { field: column, view: first_not_utf8(lengths, text) }),
         }
-        Ok(Self { lengths, text })
     }
 
     /// Refuses a column with an empty string.
@@ -44,7 +42,7 @@ impl<'a> StringColumn<'a> {
             return Ok(());
         }
         let full = self.lengths.iter().take_while(|&&length| length > 0).count();
-        Err(DecodeError::EmptyVideoId { view: full as u32 })
+        Err(DecodeError::EmptyVideoId { view: Some(full as u32) })
     }
 
     pub(super) fn iter(&self) -> Strings<'a> {
@@ -59,6 +57,17 @@ fn splits_at_characters(lengths: &[u8], text: &str) -> bool {
         end += usize::from(length);
         text.is_char_boundary(end)
     })
+}
+
+/// The first string that is not UTF-8 by itself.
+fn first_not_utf8(lengths: &[u8], text: &[u8]) -> Option<u32> {
+    let mut rest = text;
+    let is_wrong = |&length: &u8| {
+        let (head, tail) = rest.split_at(usize::from(length));
+        rest = tail;
+        std::str::from_utf8(head).is_err()
+    };
+    lengths.iter().position(is_wrong).map(|view| view as u32)
 }
 
 /// A column of times: one u64 per view.

@@ -31,14 +31,20 @@ fn the_page_s_examples_of_closing() {
     closes(FrameHeader::decode(&[1, 0, 0x10, 0, 0x10, 0, 0, 0]), LimitExceeded, "1048577 bytes");
     closes(Hello::decode(&changed("hello", 0, &[2, 0])), VersionUnsupported, "version 2");
     closes(Batch::verify(&changed("batch", 0, &[0x78]), 1, PRODUCER), ChecksumMismatch, "0xf1043e78");
-    closes(Batch::decode(&changed("batch", 24, &[0, 18])), InvalidVideoId, "view 0");
+    closes(Batch::decode(&changed("batch", 24, &[0, 18])), InvalidVideoId, "empty video_id in view 0");
     closes(Batch::decode(&changed("batch", 16, &[1])), Malformed, "column video_id has encoding 1");
+    closes(Batch::decode(&changed("batch", 78, &[0xff])), Malformed, "user_id is not valid UTF-8 in view 0");
+    closes(Batch::decode(&changed("batch", 4, &[0])), Malformed, "batch view count is 0, allowed is 1 to 8192");
+    closes(Batch::decode(&changed("batch", 4, &[1, 0x20])), LimitExceeded, "batch view count is 8193");
+    closes(Hello::decode(&changed("hello", 2, &[0])), Malformed, "unknown hello mode 0");
+    closes(Hello::decode(&changed("hello", 4, &[1, 4])), LimitExceeded, "token length is 1025");
+    closes(Lookup::decode(&changed("lookup", 0, &[0])), InvalidVideoId, "empty video_id, allowed are 1 to 255");
 }
 
 #[test]
 fn hello() {
     closes(Hello::decode(&changed("hello", 2, &[0])), Malformed, "hello mode 0");
-    closes(Hello::decode(&changed("hello", 3, &[1])), Malformed, "reserved");
+    closes(Hello::decode(&changed("hello", 3, &[1])), Malformed, "reserved bytes of HELLO are 0x1");
     closes(Hello::decode(&changed("hello", 4, &[7])), Malformed, "7 bytes needed, 6 left");
     closes(Hello::decode(&changed("hello", 4, &[1, 4])), LimitExceeded, "token length is 1025");
     closes(Hello::decode(&[0; 1049]), LimitExceeded, "1049");
@@ -71,8 +77,8 @@ fn batch() {
     closes(Batch::decode(&changed("batch", 20, &[0xff; 4])), Malformed, "BATCH ends too soon");
     closes(Batch::decode(&changed("batch", 24, &[12])), Malformed, "column video_id states 20 bytes");
     // The second id is "Zürich": its first two bytes are a letter and half of another.
-    closes(Batch::decode(&changed("batch", 24, &[13, 5])), InvalidVideoId, "video_id is not valid UTF-8");
-    closes(Batch::decode(&changed("batch", 38, &[0xff])), InvalidVideoId, "video_id is not valid UTF-8");
+    closes(Batch::decode(&changed("batch", 24, &[13, 5])), InvalidVideoId, "video_id is not valid UTF-8 in view 0");
+    closes(Batch::decode(&changed("batch", 38, &[0xff])), InvalidVideoId, "video_id is not valid UTF-8 in view 1");
     closes(Batch::decode(&changed("batch", 48, &[15])), Malformed, "timestamp_ms");
     closes(Batch::decode(&changed("batch", 78, &[0xff])), Malformed, "user_id is not valid UTF-8");
 }
