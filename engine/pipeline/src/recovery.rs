@@ -93,7 +93,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: &RecoveryPlan) -> Result<Vec
     );
     let tables = std::mem::take(&mut replay.producers).share_out(plan.cores);
     if replay.records > 0 {
-        store.write_cut(replay.cut(&tables, position, issued, time_ms))?;
+        store.write_cut(&replay.cut(&tables, position, issued, time_ms))?;
     }
     let share = |(ranking, producers)| Recovered { ranking, producers, position, issued, lease_end, time_ms };
     Ok(replay.rankings.into_iter().zip(tables).map(share).collect())

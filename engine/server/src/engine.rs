@@ -150,7 +150,7 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks);
+        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
