@@ -4,6 +4,7 @@
 //! whatever happens to the engine; `/readyz` says whether readers should be sent here.
 
 use crate::args::SidecarArguments;
+use crate::diagnostics::{http_connections, raise_open_files};
 use crate::engine::serve_http;
 use crate::helpers::Helpers;
 use anyhow::{Context, Result};
@@ -35,6 +36,7 @@ struct Ready<'a> {
 /// What is wrong with an address or the authority's file.
 pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
+    let connections_max = http_connections(raise_open_files(), 0)?;
     tracing::info!(?arguments, "starting");
     let config = ClientConfig {
         server_name: arguments.server_name.clone(),
@@ -49,7 +51,7 @@ pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
         let _entered = runtime.enter();
         RemoteSnapshots::start(config, arguments.stale_after)?
     };
-    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source))?;
+    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source), connections_max)?;
     let ready = Ready { event: "ready", http, engine: &arguments.engine, pid: std::process::id() };
     let line = serde_json::to_string(&ready).context("the ready line cannot be written")?;
     let mut out = std::io::stdout().lock();

@@ -144,8 +144,9 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// What an operator can do about an error of the operating system.
-fn remedy(error: &io::Error) -> &'static str {
+/// What an operator can do about an error of the operating system with the data directory.
+#[must_use]
+pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         _ if is_full(error) => "free space on the data directory's file system, or raise the quota",
         io::ErrorKind::FileTooLarge => {

@@ -20,6 +20,7 @@ use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
+use crate::diagnostics::Sockets;
 use crate::tls::ServerTls;
 
 /// Receive calls in one turn.
@@ -87,6 +88,12 @@ impl QuicDriver {
     /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.port.local_addr()
+    }
+
+    /// What the kernel gave to the socket.
+    #[must_use]
+    pub fn granted(&self) -> Sockets {
+        self.port.granted()
     }
 
     /// The socket, to wait for: readable always, writable while [`QuicDriver::wants_write`].

@@ -313,6 +313,24 @@ fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StorageError> {
     }
 }
 
+/// What may be in a directory that is to become a data directory: the lock and keys are made before it is one, and a
+/// file system of its own begins with a folder of its own.
+const NAMES_ALLOWED_BEFORE: [&str; 4] = ["lock", "directory.hw.tmp", "tls", "lost+found"];
+
+/// Of the names in a directory the first that keeps it from becoming a data directory; none when it is one already.
+#[must_use]
+pub fn stranger(names: &[String]) -> Option<&str> {
+    if names.iter().any(|name| name == Directory::PATH || is_made_later(name)) {
+        return None;
+    }
+    names.iter().map(String::as_str).find(|name| !NAMES_ALLOWED_BEFORE.contains(name))
+}
+
+/// Whether this is made only after the directory file.
+fn is_made_later(name: &str) -> bool {
+    name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name)
+}
+
 fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
     disk.exists(path).map_err(|error| StorageError::io("look for", path, error))
 }
@@ -324,8 +342,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StorageErr
 fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<Directory, StorageError> {
     let Some(directory) = Directory::read(disk)? else {
         options.create.check()?;
-        let strangers = |name: &String| name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name);
-        if let Some(name) = list(disk, "")?.into_iter().find(strangers) {
+        if let Some(name) = list(disk, "")?.into_iter().find(|name| is_made_later(name)) {
             let why = format!("{name} is there, and belongs to a data directory");
             return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
         }
