@@ -4,7 +4,7 @@
 
 use super::{contents, refused, seal};
 use crate::support::views::{MINUTE_MS, NEWEST_MS, write_csv};
-use crate::support::{Engine, Load, Setup};
+use crate::support::{Engine, Load, Setup, wait_for};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -157,14 +157,18 @@ fn memory_that_the_state_has_outgrown_is_refused_with_figures() {
     let engine = large.start();
     let rows: Vec<_> = (0..100_000).map(|row| (format!("{row:0255}"), NEWEST_MS - row % MINUTE_MS)).collect();
     let file = write_csv(folder.path(), &rows);
-    Load::unverified(&engine, &["replay", file.to_str().unwrap(), "--shift-to-now", "--batch=1000"]).finish();
+    let done =
+        Load::unverified(&engine, &["replay", file.to_str().unwrap(), "--shift-to-now", "--batch=1000"]).finish();
+    assert_eq!((done.code, done.figure("views_acked")), (Some(0), 100_000), "{done:?}");
+    let all_known = |engine: &Engine| wait_for("all", || (engine.metric("videos") == 100_000).then_some(()));
+    all_known(&engine);
     let lists = engine.lists();
-    assert_eq!(engine.metric("videos"), 100_000);
     engine.terminate();
     let small = Setup { memory: "512MiB", ..large.clone() };
     let words =
         ["the state does not fit", "bytes of long video ids", "its arena has room for 1310720", "larger --memory"];
     refused_unchanged("start with less memory than the state needs", &small, &data, &words);
     let engine = large.start();
-    assert_eq!((engine.lists(), engine.metric("videos")), (lists, 100_000));
+    all_known(&engine);
+    assert_eq!(engine.lists(), lists);
 }

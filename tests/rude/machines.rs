@@ -14,7 +14,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 /// Becomes somebody without rights.
-const SOMEBODY: &str = "exec setpriv --reuid=65534 --regid=65534 --clear-groups";
+pub(super) const SOMEBODY: &str = "exec setpriv --reuid=65534 --regid=65534 --clear-groups";
 
 /// The same start by a user without rights; none where this process cannot arrange that.
 pub(super) fn somebody(setup: &Setup) -> Option<Setup> {
@@ -29,7 +29,7 @@ pub(super) fn somebody(setup: &Setup) -> Option<Setup> {
 }
 
 /// As [`somebody`], with a limit, and a data directory that belongs to that user.
-fn limited_somebody(setup: &Setup, limit: &'static str) -> Option<Setup> {
+pub(super) fn limited_somebody(setup: &Setup, limit: &'static str) -> Option<Setup> {
     let user = somebody(setup)?;
     std::os::unix::fs::chown(&setup.data_dir, Some(65534), Some(65534)).unwrap();
     Some(Setup { shell: limit, ..user })

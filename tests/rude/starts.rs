@@ -6,7 +6,7 @@
 use super::{contents, refused, told};
 use crate::support::binaries::binary;
 use crate::support::{Engine, Setup};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Output};
 
 #[test]
@@ -33,18 +33,35 @@ fn an_address_that_cannot_be_had_is_named() {
     let http = Setup { http: place.http.clone(), ..other.clone() };
     refused("serve HTTP on a TCP port in use", &http, &[&place.http, "Address already in use", "--http"]);
     let nowhere = "192.0.2.1:4433";
-    refused("listen on an address that the machine has not", &listen(nowhere), &[nowhere, "Cannot assign", "--listen"]);
+    refused(
+        "listen on an address that the machine has not",
+        &listen(nowhere),
+        &[nowhere, "Cannot assign", "address of this machine"],
+    );
     let http = Setup { http: nowhere.to_owned(), ..other.clone() };
-    refused("serve HTTP on an address that the machine has not", &http, &[nowhere, "Cannot assign", "--http"]);
+    refused(
+        "serve HTTP on an address that the machine has not",
+        &http,
+        &[nowhere, "Cannot assign", "address of this machine"],
+    );
     refused(
         "leave no port for the second core",
         &two_cores(&listen("127.0.0.1:65535")),
         &["--listen", "65535", "core 1"],
     );
-    if let Some(user) = super::machines::somebody(&listen("127.0.0.1:80")) {
-        refused("listen on a privileged port", &user, &["127.0.0.1:80", "Permission denied", "--listen"]);
-    }
     assert!(engine.runs());
+}
+
+#[test]
+fn a_port_that_only_root_may_take_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let privileged = "127.0.0.1:80";
+    let setup = Setup { listen: privileged.to_owned(), ..Setup::new(folder.path()) };
+    let Some(user) = super::machines::limited_somebody(&setup, super::machines::SOMEBODY) else { return };
+    let words = [privileged, "Permission denied", "CAP_NET_BIND_SERVICE"];
+    refused("listen on a privileged port", &user, &words);
+    let user = Setup { listen: "127.0.0.1:0".to_owned(), http: privileged.to_owned(), ..user };
+    refused("serve HTTP on a privileged port", &user, &words);
 }
 
 /// With two cores, on one CPU where there are no more.
@@ -115,26 +132,18 @@ fn a_certificate_that_cannot_be_used_is_refused() {
     };
     let before = contents(&data);
     let missing = path("nothing.pem");
-    refused("name a certificate that is not there", &with(&missing, &key), &["nothing.pem", "No such file"]);
-    refused("name a key that is not there", &with(&good, &missing), &["nothing.pem", "No such file"]);
+    refused(
+        "name a certificate that is not there",
+        &with(&missing, &key),
+        &["nothing.pem", "No such file", "--tls-cert"],
+    );
+    refused("name a key that is not there", &with(&good, &missing), &["nothing.pem", "No such file", "--tls-key"]);
     refused("name garbage as certificate", &with(&garbage, &key), &["garbage.pem", "no certificate", "--tls-cert"]);
     refused("name garbage as key", &with(&good, &garbage), &["garbage.pem", "--tls-key"]);
     let foreign = path("other/tls/key.pem");
     refused("name the key of another certificate", &with(&good, &foreign), &["cert.pem", "--tls-cert and --tls-key"]);
     assert_eq!(contents(&data), before);
     with(&good, &key).start();
-}
-
-/// Nobody reads these lines but the engine's own operator, so one that nobody could read is an error.
-#[test]
-fn a_port_that_others_hold_over_tcp_is_no_port_for_http() {
-    let folder = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let http = taken.local_addr().unwrap().to_string();
-    let setup = Setup { http: http.clone(), ..Setup::new(folder.path()) };
-    refused("serve HTTP where another program does", &setup, &[&http, "--http"]);
-    drop(taken);
-    setup.start();
 }
 
 fn serve(arguments: &[&str]) -> Output {

@@ -12,7 +12,7 @@ use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
-use crate::quic::{QuicDriver, QuicError, QuicLimits};
+use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
@@ -115,8 +115,7 @@ impl Engine {
         let drops = drivers.iter().map(QuicDriver::kernel_drops).collect();
         let listen = drivers.iter().map(QuicDriver::local_addr).collect::<std::io::Result<Vec<_>>>();
         let listen = listen.context("a UDP socket has no address")?;
-        let http_listener = TcpListener::bind(arguments.http)
-            .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
+        let http_listener = listen_http(arguments.http)?;
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
         let ports = listen.iter().map(SocketAddr::port).collect();
         let pipelines = open_pipelines(&mut store, arguments, &plan, ports, rings, origin)?;
@@ -349,6 +348,12 @@ fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringL
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Takes the address for HTTP.
+pub(crate) fn listen_http(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .map_err(|error| anyhow::anyhow!("cannot listen on tcp {address}: {error}; {}", bind_remedy(&error, "--http")))
 }
 
 /// Serves a source over HTTP on a thread of its own, until the sender is used.

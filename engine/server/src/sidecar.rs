@@ -5,7 +5,7 @@
 
 use crate::args::SidecarArguments;
 use crate::diagnostics::{http_connections, raise_open_files};
-use crate::engine::serve_http;
+use crate::engine::{listen_http, serve_http};
 use crate::helpers::Helpers;
 use anyhow::{Context, Result};
 use highwater_client::ClientConfig;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +43,7 @@ pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
         idle_timeout: SILENCE_MAX.min(arguments.stale_after),
         ..ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?
     };
-    let listener = TcpListener::bind(arguments.http)
-        .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
+    let listener = listen_http(arguments.http)?;
     let http = listener.local_addr().context("the TCP socket has no address")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
     let source = {
