@@ -74,7 +74,7 @@ pub fn http_connections(open_files_max: u64, cores: u64) -> Result<usize> {
     let needed = files_needed(cores) + 1;
     if open_files_max < needed {
         bail!(
-            "the limit on open files is {open_files_max}, and with {cores} cores at least {needed} are needed; raise it by \
+            "the limit on open files is {open_files_max}, and at least {needed} are needed; raise it by \
              LimitNOFILE=65536 in the systemd unit, or `ulimit -n 65536`"
         );
     }
