@@ -44,7 +44,7 @@ fn explain(error: &anyhow::Error) -> String {
     })
 }
 
-/// Lets a write beyond the limit on the length of files fail with an error, instead of ending the process without a word.
+/// Lets a write beyond the limit on the length of files fail with an error, instead of ending the process silently.
 fn fail_at_long_files() {
     let caught = Arc::new(AtomicBool::new(false));
     if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, caught) {

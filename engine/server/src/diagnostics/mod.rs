@@ -1,7 +1,7 @@
 //! What usually bites an operator, told once at a start: what was found, what it causes, and what to do.
 //!
-//! Not what keeps an engine from starting, which is an error where it is met. Invariant: what is told is a pure function
-//! of what was read of the machine and of what this configuration needs; on a healthy machine it is nothing.
+//! Not what keeps an engine from starting, which is an error where it is met. Invariant: what is told is a pure
+//! function of what was read of the machine and of what this configuration needs; on a healthy machine it is nothing.
 
 mod machine;
 

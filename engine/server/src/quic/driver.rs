@@ -142,12 +142,6 @@ impl QuicDriver {
         KernelDrops::of(self.port.as_fd())
     }
 
-    /// The receive buffer that the kernel gave, in bytes.
-    #[must_use]
-    pub fn receive_buffer_bytes(&self) -> usize {
-        self.port.receive_buffer_bytes()
-    }
-
     /// The address that a connection's packets come from.
     #[must_use]
     pub fn peer(&self, connection: ConnectionKey) -> Option<SocketAddr> {

@@ -51,7 +51,6 @@ pub(super) struct Port {
     /// Where the transport writes the next transmit; holds the kept one while `blocked` is some.
     outgoing: Vec<u8>,
     blocked: Option<Transmit>,
-    receive_buffer_bytes: usize,
     granted: Sockets,
 }
 
@@ -76,7 +75,6 @@ impl Port {
             metas: [RecvMeta::default(); RECEIVE_BATCH],
             outgoing: Vec::with_capacity(RECEIVE_MESSAGE_BYTES),
             blocked: None,
-            receive_buffer_bytes,
             granted,
         })
     }
@@ -88,10 +86,6 @@ impl Port {
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
-    }
-
-    pub(super) fn receive_buffer_bytes(&self) -> usize {
-        self.receive_buffer_bytes
     }
 
     /// Whether packets are never fragmented on the way, so that the path's MTU can be searched for.

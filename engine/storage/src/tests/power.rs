@@ -263,7 +263,7 @@ fn power_loss_at_each_call_of_one_script() {
     panic!("the script makes fewer calls");
 }
 
-/// Going on after each call that finds the disk full, and a start that finds it full: a refusal, and later all is there.
+/// Going on after each call that finds the disk full, and a start that finds it full: refused, and later all is there.
 #[test]
 fn a_disk_that_is_full_at_each_call_of_one_script_costs_nothing() {
     for calls in 0..400 {
