@@ -20,8 +20,7 @@ use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
-use crate::diagnostics::Sockets;
-use crate::tls::ServerTls;
+use crate::{diagnostics::Sockets, tls::ServerTls};
 
 /// Receive calls in one turn.
 const RECEIVE_CALLS_MAX: usize = 4;
