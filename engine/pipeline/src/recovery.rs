@@ -56,8 +56,9 @@ pub enum RecoveryError {
     #[error(
         "the wall clock says {}, the data directory ends at {}; a start may be up to {} minutes behind that, and up to \
          {} days ahead: set the clock right, by `timedatectl set-ntp true`. If the clock is right and the engine is \
-         to go on from there, start with --accept-clock: behind, engine time stands still until the clock has caught up; \
-         ahead, all that was counted leaves the windows for good, and a later start with an earlier clock is refused",
+         to go on from there, start with --accept-clock: behind, engine time stands still until the clock has caught \
+         up; ahead, all that was counted leaves the windows for good, and a later start with an earlier clock is \
+         refused",
         utc(*wall_ms), utc(*durable_ms), CLOCK_BEHIND_MAX_MS / 60_000, CLOCK_AHEAD_MAX_MS / (24 * 3_600_000)
     )]
     Clock {
