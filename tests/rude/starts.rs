@@ -1,19 +1,13 @@
-//! Starts that must be refused, with words that help; and the line that tells scripts where a started engine is.
+//! Starts that must be refused for what they name: ports, certificates, memory, CPUs; and the line that tells scripts
+//! where a started engine is.
 //!
 //! Invariant: a refused start exits 1, wrong usage exits 2, and neither changes what runs beside it.
 
+use super::{contents, refused, told};
 use crate::support::binaries::binary;
 use crate::support::{Engine, Setup};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Output};
-
-fn assert_refused(setup: &Setup, words: &[&str]) {
-    let refused = setup.refused();
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    for word in words {
-        assert!(refused.log.contains(word), "{word:?} is not said:\n{}", refused.log);
-    }
-}
 
 #[test]
 fn the_ready_line_says_where_the_engine_is() {
@@ -28,67 +22,128 @@ fn the_ready_line_says_where_the_engine_is() {
 }
 
 #[test]
-fn a_data_directory_has_one_engine() {
+fn an_address_that_cannot_be_had_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let mut engine = Engine::start(folder.path());
-    let path = folder.path().display().to_string();
-    assert_refused(&Setup::new(folder.path()), &["in use by another process", &path]);
-    assert!(engine.runs());
-    assert_eq!(engine.ask("/healthz").status, 200);
-}
-
-#[test]
-fn a_port_in_use_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(&folder.path().join("one"));
+    let mut engine = Engine::start(&folder.path().join("one"));
     let other = Setup::new(&folder.path().join("two"));
     let place = engine.same_place();
-    assert_refused(&Setup { listen: place.listen.clone(), ..other.clone() }, &[&place.listen, "--listen"]);
-    assert_refused(&Setup { http: place.http.clone(), ..other }, &[&place.http, "--http"]);
+    let listen = |listen: &str| Setup { listen: listen.to_owned(), ..other.clone() };
+    let words = [&*place.listen, "Address already in use", "--listen"];
+    refused("listen on a UDP port in use", &listen(&place.listen), &words);
+    let http = Setup { http: place.http.clone(), ..other.clone() };
+    refused("serve HTTP on a TCP port in use", &http, &[&place.http, "Address already in use", "--http"]);
+    let nowhere = "192.0.2.1:4433";
+    refused(
+        "listen on an address that the machine has not",
+        &listen(nowhere),
+        &[nowhere, "Cannot assign", "address of this machine"],
+    );
+    let http = Setup { http: nowhere.to_owned(), ..other.clone() };
+    refused(
+        "serve HTTP on an address that the machine has not",
+        &http,
+        &[nowhere, "Cannot assign", "address of this machine"],
+    );
+    refused(
+        "leave no port for the second core",
+        &two_cores(&listen("127.0.0.1:65535")),
+        &["--listen", "65535", "core 1"],
+    );
+    assert!(engine.runs());
 }
 
 #[test]
-fn the_number_of_shards_is_fixed() {
+fn a_port_that_only_root_may_take_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup { shards: 4, ..Setup::new(folder.path()) };
-    setup.start().terminate();
-    assert_refused(&Setup { shards: 8, ..setup.clone() }, &["shards", "4", "8"]);
-    assert_eq!(setup.start().ready["shards"], 4);
+    let privileged = "127.0.0.1:80";
+    let setup = Setup { listen: privileged.to_owned(), ..Setup::new(folder.path()) };
+    let Some(user) = super::machines::limited_somebody(&setup, super::machines::SOMEBODY) else { return };
+    let words = [privileged, "Permission denied", "CAP_NET_BIND_SERVICE"];
+    refused("listen on a privileged port", &user, &words);
+    let user = Setup { listen: "127.0.0.1:0".to_owned(), http: privileged.to_owned(), ..user };
+    refused("serve HTTP on a privileged port", &user, &words);
+}
+
+/// With two cores, on one CPU where there are no more.
+fn two_cores(setup: &Setup) -> Setup {
+    Setup { cores: 2, memory: "1GiB", ..setup.clone() }
 }
 
 #[test]
-fn too_little_memory_and_too_many_cores_are_refused() {
+fn a_range_of_ports_must_be_free_as_a_whole() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        println!("skipped: two cores need two CPUs");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // A port whose neighbour below is free.
+    let (taken, base) = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .take(100)
+        .find_map(|taken| {
+            let base = SocketAddr::new([127, 0, 0, 1].into(), taken.local_addr().unwrap().port() - 1);
+            UdpSocket::bind(base).is_ok().then_some((taken, base))
+        })
+        .unwrap();
+    let setup = Setup { listen: base.to_string(), ..Setup::new(folder.path()) };
+    let busy = taken.local_addr().unwrap().to_string();
+    refused("start two cores where the second port is in use", &two_cores(&setup), &[&busy, "in use", "--listen"]);
+    drop(taken);
+    two_cores(&setup).start();
+}
+
+#[test]
+fn too_little_memory_is_refused_with_what_would_do() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::new(folder.path());
-    assert_refused(&Setup { memory: "100MiB", ..setup.clone() }, &["--memory", "104857600", "512MiB"]);
+    let small = Setup { memory: "100MiB", ..setup.clone() };
+    refused("give 100 MiB of memory", &small, &["--memory", "104857600", "512MiB"]);
     // Where there is only one CPU there is nothing to refuse.
     if std::thread::available_parallelism().unwrap().get() > 1 {
-        assert_refused(&Setup { cores: 2, ..setup }, &["--memory", "536870912", "2 cores"]);
+        let two = Setup { cores: 2, ..setup };
+        refused("give two cores the memory of one", &two, &["--memory", "536870912", "2 cores"]);
     }
 }
 
 #[test]
-fn a_foreign_directory_is_not_taken_for_an_engines() {
+fn a_cpu_that_is_not_there_is_named_with_those_that_are() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
-    std::fs::write(&file, "no directory").unwrap();
-    assert_refused(&Setup::new(&file), &[&file.display().to_string()]);
-    let damaged = folder.path().join("damaged");
-    Engine::start(&damaged).terminate();
-    let path = damaged.join("directory.hw");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
-    assert_refused(&Setup::new(&damaged), &["directory.hw"]);
+    let data = folder.path().join("data");
+    let with = |flag: &str| Setup { cores: 0, more: vec![flag.to_owned()], ..Setup::new(&data) };
+    refused("pin a core to a CPU that is not there", &with("--cores=999"), &["999", "may use the CPUs", "--cores"]);
+    refused("pin two cores to one CPU", &with("--cores=0,0"), &["--cores=[0, 0]", "twice"]);
+    let helper = Setup { cores: 1, ..with("--helper-cores=999") };
+    refused("name a helper CPU that is not there", &helper, &["--helper-cores", "999", "may use the CPUs"]);
+    assert!(!data.exists(), "nothing was made");
 }
 
 #[test]
 fn a_certificate_that_cannot_be_used_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let nothing = folder.path().join("nothing.pem").display().to_string();
-    let more = vec![format!("--tls-cert={nothing}"), format!("--tls-key={nothing}")];
-    assert_refused(&Setup { more, ..Setup::new(&folder.path().join("data")) }, &["nothing.pem"]);
+    let data = folder.path().join("data");
+    Engine::start(&data).terminate();
+    Engine::start(&folder.path().join("other")).terminate();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let garbage = path("garbage.pem");
+    std::fs::write(&garbage, "no certificate").unwrap();
+    let (good, key) = (path("data/tls/cert.pem"), path("data/tls/key.pem"));
+    let with = |certificate: &str, key: &str| {
+        let more = vec![format!("--tls-cert={certificate}"), format!("--tls-key={key}")];
+        Setup { more, ..Setup::new(&data) }
+    };
+    let before = contents(&data);
+    let missing = path("nothing.pem");
+    refused(
+        "name a certificate that is not there",
+        &with(&missing, &key),
+        &["nothing.pem", "No such file", "--tls-cert"],
+    );
+    refused("name a key that is not there", &with(&good, &missing), &["nothing.pem", "No such file", "--tls-key"]);
+    refused("name garbage as certificate", &with(&garbage, &key), &["garbage.pem", "no certificate", "--tls-cert"]);
+    refused("name garbage as key", &with(&good, &garbage), &["garbage.pem", "--tls-key"]);
+    let foreign = path("other/tls/key.pem");
+    refused("name the key of another certificate", &with(&good, &foreign), &["cert.pem", "--tls-cert and --tls-key"]);
+    assert_eq!(contents(&data), before);
+    with(&good, &key).start();
 }
 
 fn serve(arguments: &[&str]) -> Output {
@@ -104,12 +159,16 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
         let output = serve(&[&data_dir, wrong]);
         assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");
         let flag = wrong.split('=').next().unwrap();
-        assert!(String::from_utf8_lossy(&output.stderr).contains(flag), "{wrong}: {output:?}");
+        told(&format!("say {wrong}"), &String::from_utf8_lossy(&output.stderr), "exit 2", &[flag]);
         assert!(output.stdout.is_empty() && !data.exists(), "{wrong}: {output:?}");
     }
-    assert_eq!(serve(&[]).status.code(), Some(2));
+    let output = serve(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    told("name no data directory", &String::from_utf8_lossy(&output.stderr), "exit 2", &["--data-dir"]);
     for wrong in [["run", "--unknown=1"], ["replay", "--speed=fast"]] {
         let output = Command::new(binary("loadgen")).args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+        let deed = format!("say loadgen {}", wrong.join(" "));
+        told(&deed, &String::from_utf8_lossy(&output.stderr), "exit 2", &[wrong[1].split('=').next().unwrap()]);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) shards: u16,
     pub(crate) memory: &'static str,
     pub(crate) more: Vec<String>,
+    /// What a shell does before it becomes the engine, such as `ulimit -n 100;`, and how it starts it, by `exec`.
+    pub(crate) shell: &'static str,
 }
 
 /// A running engine.
@@ -57,6 +59,7 @@ impl Setup {
             shards: 16,
             memory: "512MiB",
             more: Vec::new(),
+            shell: "",
         }
     }
 
@@ -74,7 +77,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary("highwater"));
+        let mut command = match self.shell {
+            "" => Command::new(binary("highwater")),
+            shell => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("{shell} \"$@\""), "sh"]).arg(binary("highwater"));
+                command
+            }
+        };
         command
             .arg("serve")
             .arg(format!("--data-dir={}", self.data_dir.display()))
@@ -91,7 +101,8 @@ impl Setup {
         command
     }
 
-    fn try_start(&self) -> Result<Engine, Ended> {
+    /// Starts an engine, which may refuse.
+    pub(crate) fn try_start(&self) -> Result<Engine, Ended> {
         match Child::start(&mut self.command()) {
             Said::Ready(child, ready) => Ok(Engine { child, ready, setup: self.clone() }),
             Said::Ended(ended) => Err(ended),

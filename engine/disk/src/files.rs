@@ -26,8 +26,25 @@ pub enum FileDiskError {
         /// The data directory.
         path: String,
     },
+    /// The path is that of something else.
+    #[error("data directory {path} is no directory; name a directory by --data-dir, or remove what is there")]
+    NoDirectory {
+        /// The path.
+        path: String,
+    },
+    /// A new data directory would be made among the files of others.
+    #[error(
+        "{path} is no data directory, and holds {stranger:?}, which is none of the engine's: nothing was changed; name an \
+         empty or a new directory by --data-dir"
+    )]
+    Foreign {
+        /// The directory.
+        path: String,
+        /// What was found in it.
+        stranger: String,
+    },
     /// The operating system refuses.
-    #[error("cannot {operation} data directory {path}: {source}; check that the path exists and may be written")]
+    #[error("cannot {operation} data directory {path}: {source}; {}", highwater_storage::remedy(source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -50,11 +67,18 @@ impl FileDisk {
     /// Makes the directory where it is not there, and locks it.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be made or opened.
+    /// When another process has it, it cannot be made or opened, or it is not the engine's.
     pub fn open(root: &Path) -> Result<Self, FileDiskError> {
         let path = || root.display().to_string();
         let failed = |operation| move |source| FileDiskError::Io { operation, path: path(), source };
+        if root.exists() && !root.is_dir() {
+            return Err(FileDiskError::NoDirectory { path: path() });
+        }
         std::fs::create_dir_all(root).map_err(failed("create"))?;
+        let names = names_in(root).map_err(failed("list"))?;
+        if let Some(stranger) = highwater_storage::stranger(&names) {
+            return Err(FileDiskError::Foreign { path: path(), stranger: stranger.to_owned() });
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let lock = options.open(root.join(LOCK_FILE)).map_err(failed("open the lock of"))?;
@@ -93,13 +117,7 @@ impl Disk for FileDisk {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.path(dir))? {
-            // Names that are no UTF-8 are not the engine's.
-            names.extend(entry?.file_name().into_string());
-        }
-        names.sort_unstable();
-        Ok(names)
+        names_in(&self.path(dir))
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
@@ -129,6 +147,16 @@ impl Disk for FileDisk {
         let figures = statvfs(&self.root)?;
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
     }
+}
+
+fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        // Names that are no UTF-8 are not the engine's.
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 struct OpenFile {
@@ -179,6 +207,22 @@ mod tests {
         assert!(disk.exists("cuts/a").unwrap() && !disk.exists("cuts/b").unwrap());
         disk.remove("cuts/a").unwrap();
         assert!(disk.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn what_is_not_the_engines_is_left_alone() {
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temporary.path().join("lost+found")).unwrap();
+        FileDisk::open(temporary.path()).unwrap();
+        std::fs::remove_file(temporary.path().join("lock")).unwrap();
+        std::fs::write(temporary.path().join("thesis.txt"), "mine").unwrap();
+        let error = FileDisk::open(temporary.path()).unwrap_err();
+        assert!(matches!(&error, FileDiskError::Foreign { stranger, .. } if stranger == "thesis.txt"), "{error}");
+        assert!(!temporary.path().join("lock").exists(), "nothing was made");
+        let file = temporary.path().join("thesis.txt");
+        assert!(matches!(FileDisk::open(&file), Err(FileDiskError::NoDirectory { .. })));
+        std::fs::write(temporary.path().join("directory.hw"), "an engine's").unwrap();
+        FileDisk::open(temporary.path()).unwrap();
     }
 
     #[test]

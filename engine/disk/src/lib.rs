@@ -6,10 +6,12 @@
 
 mod bell;
 mod files;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod uring;
 
 pub use bell::Bell;
 pub use files::{FileDisk, FileDiskError};
-pub use uring::{UringError, UringLog};
+pub use refusal::UringError;
+pub use uring::UringLog;

@@ -13,42 +13,7 @@ use std::path::{Path, PathBuf};
 use highwater_storage::{BLOCK_BYTES, GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
 use io_uring::{IoUring, opcode, squeue, types};
 
-/// Why the log's ring cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum UringError {
-    /// The kernel refuses io_uring altogether.
-    #[error(
-        "io_uring is not permitted ({source}): kernel.io_uring_disabled may be set, or a container's seccomp profile forbids it; set kernel.io_uring_disabled=0 or allow io_uring_setup, io_uring_enter and io_uring_register"
-    )]
-    NotPermitted {
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The kernel has none.
-    #[error("this kernel has no io_uring ({source}); Linux 5.10 or later is needed")]
-    NotThere {
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The memlock limit is too low.
-    #[error(
-        "a ring of {entries} entries exceeds the memlock limit ({source}); raise it, for example with LimitMEMLOCK=8M"
-    )]
-    Memlock {
-        /// Entries of the ring.
-        entries: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Anything else.
-    #[error("io_uring with {entries} entries cannot be set up: {source}; see io_uring_setup(2) for this error")]
-    Setup {
-        /// Entries of the ring.
-        entries: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
+use crate::refusal::{Surroundings, UringError, explain};
 
 struct Attached {
     file: File,
@@ -79,7 +44,8 @@ impl UringLog {
     pub fn open(root: &Path, depth: usize) -> Result<Self, UringError> {
         assert!((1..=4096).contains(&depth), "a ring has a depth of 1 to 4096, not {depth}");
         let entries = (depth as u32).next_power_of_two();
-        let ring = IoUring::new(entries).map_err(|source| setup_error(entries, source))?;
+        let refused = |source| explain(entries, source, Surroundings::read());
+        let ring = IoUring::new(entries).map_err(refused)?;
         let mut log = Self {
             ring,
             root: root.to_owned(),
@@ -88,7 +54,7 @@ impl UringLog {
             in_flight_count: 0,
             is_direct: true,
         };
-        log.probe().map_err(|source| setup_error(entries, source))?;
+        log.probe().map_err(refused)?;
         Ok(log)
     }
 
@@ -182,15 +148,6 @@ impl UringLog {
                 opened
             }
         }
-    }
-}
-
-fn setup_error(entries: u32, source: io::Error) -> UringError {
-    match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => UringError::NotPermitted { source },
-        Some(libc::ENOSYS) => UringError::NotThere { source },
-        Some(libc::ENOMEM) => UringError::Memlock { entries, source },
-        _ => UringError::Setup { entries, source },
     }
 }
 
@@ -383,13 +340,5 @@ mod tests {
         log.submit(write(1, handle)).unwrap();
         wait(&mut log).result.unwrap();
         assert_eq!(std::fs::read(root.path().join("segment")).unwrap()[16384], 2);
-    }
-
-    #[test]
-    fn refusals_of_the_kernel_name_the_remedy() {
-        let text = |code| setup_error(8, io::Error::from_raw_os_error(code)).to_string();
-        assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"));
-        assert!(text(libc::ENOMEM).contains("memlock"));
-        assert!(text(libc::ENOSYS).contains("5.10"));
     }
 }

@@ -36,7 +36,8 @@ pub enum MemoryError {
     /// The system refused the mapping.
     #[error(
         "the system refused to reserve {bytes} bytes of address space ({source}); lower --memory \
-         or raise the limit on virtual memory (ulimit -v, vm.max_map_count)"
+         or raise the limit that was met: `ulimit -v unlimited`, `sysctl -w vm.max_map_count=1048576`, \
+         or, where vm.overcommit_memory is 2, `sysctl -w vm.overcommit_memory=0`"
     )]
     Refused {
         /// Bytes asked for, alignment slack included.

@@ -54,8 +54,12 @@ pub enum RecoveryError {
     Ranking(#[from] RankingError),
     /// The clock is far from where the data ends.
     #[error(
-        "the wall clock says {wall_ms} ms, the data directory ends at {durable_ms} ms (UTC, since 1970); allowed is from \
-         {CLOCK_BEHIND_MAX_MS} ms behind to {CLOCK_AHEAD_MAX_MS} ms ahead: set the clock right, or start with --accept-clock"
+        "the wall clock says {}, the data directory ends at {}; a start may be up to {} minutes behind that, and up to \
+         {} days ahead: set the clock right, by `timedatectl set-ntp true`. If the clock is right and the engine is \
+         to go on from there, start with --accept-clock: behind, engine time stands still until the clock has caught \
+         up; ahead, all that was counted leaves the windows for good, and a later start with an earlier clock is \
+         refused",
+        utc(*wall_ms), utc(*durable_ms), CLOCK_BEHIND_MAX_MS / 60_000, CLOCK_AHEAD_MAX_MS / (24 * 3_600_000)
     )]
     Clock {
         /// The wall clock.
@@ -63,6 +67,12 @@ pub enum RecoveryError {
         /// The last durable engine minute.
         durable_ms: u64,
     },
+}
+
+/// A time as an operator reads it.
+fn utc(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| format!("{ms} ms since 1970"), |time| time.to_string())
 }
 
 /// Reads everything back and opens a new generation of each core's log; what each core starts from, by its number.
@@ -93,7 +103,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: &RecoveryPlan) -> Result<Vec
     );
     let tables = std::mem::take(&mut replay.producers).share_out(plan.cores);
     if replay.records > 0 {
-        store.write_cut(replay.cut(&tables, position, issued, time_ms))?;
+        store.write_cut(&replay.cut(&tables, position, issued, time_ms))?;
     }
     let share = |(ranking, producers)| Recovered { ranking, producers, position, issued, lease_end, time_ms };
     Ok(replay.rankings.into_iter().zip(tables).map(share).collect())

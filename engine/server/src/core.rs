@@ -269,7 +269,7 @@ impl CoreLoop {
             stats: self.core.pipeline.stats(),
             quic: self.core.driver.stats(),
             connections: self.core.driver.connections() as u64,
-            receive_buffer_bytes: self.core.driver.receive_buffer_bytes() as u64,
+            receive_buffer_bytes: self.core.driver.granted().receive_buffer_bytes,
             loop_turn_us_max: self.turn_us_max,
             silences: self.silences,
             busy_permille: (awake.as_micros() * 1000 / interval.as_micros()) as u64,

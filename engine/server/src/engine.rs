@@ -5,13 +5,14 @@
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
+use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
-use crate::quic::{QuicDriver, QuicError, QuicLimits};
+use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
@@ -24,9 +25,9 @@ use highwater_pipeline::limits::CORES_MAX;
 use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
 use highwater_ranking::IdHash;
-use highwater_sidecar::SnapshotSource;
+use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
+    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -100,6 +101,11 @@ impl Engine {
         let cores = arguments.cores.len();
         let tokens = read_tokens(arguments)?;
         let helpers = Helpers::new(&arguments.helper_cores, &arguments.cores)?;
+        diagnostics::check_wall_clock(SystemTime::now(), arguments.accept_clock)?;
+        runtime::check(arguments.runtime, cores)?;
+        let http_connections_max = diagnostics::http_connections(diagnostics::raise_open_files(), cores as u64)?;
+        let rings = (0..cores).map(|_| UringLog::open(&arguments.data_dir, LogLimits::default().depth));
+        let rings = rings.collect::<Result<Vec<_>, _>>()?;
         let disk = FileDisk::open(&arguments.data_dir)?;
         let mut store = open_store(disk, arguments)?;
         let directory = *store.directory();
@@ -111,11 +117,16 @@ impl Engine {
         let drops = drivers.iter().map(QuicDriver::kernel_drops).collect();
         let listen = drivers.iter().map(QuicDriver::local_addr).collect::<std::io::Result<Vec<_>>>();
         let listen = listen.context("a UDP socket has no address")?;
-        let http_listener = TcpListener::bind(arguments.http)
-            .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
+        let http_listener = listen_http(arguments.http)?;
         let http_address = http_listener.local_addr().context("the TCP socket has no address")?;
         let ports = listen.iter().map(SocketAddr::port).collect();
-        let pipelines = open_pipelines(&mut store, arguments, &plan, ports, origin)?;
+        let pipelines = open_pipelines(&mut store, arguments, &plan, ports, rings, origin)?;
+        let free_bytes = store.disk().free_bytes().context("the data directory's file system cannot be measured")?;
+        let granted = drivers.iter().map(QuicDriver::granted).reduce(Sockets::least);
+        let direct_io = pipelines.iter().all(|(_, ring)| ring.is_direct());
+        let granted = granted.context("an engine has a socket")?;
+        let machine = Machine::read(&arguments.data_dir, granted, direct_io, free_bytes);
+        diagnostics::tell(&machine, &needs(arguments, &directory, &limits), arguments.runtime);
         let populators = pipelines.iter().flat_map(|(pipeline, _)| pipeline.populators());
         let (prefaulter, prefault) = Prefaulter::new(populators, cores);
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
@@ -153,7 +164,7 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks);
+        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
@@ -165,7 +176,7 @@ impl Engine {
         };
         let threads = threads.into_iter().zip(&arguments.cores).map(spawn).collect::<Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
-        let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone())?;
+        let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone(), http_connections_max)?;
         let ready = Ready {
             event: "ready",
             listen,
@@ -286,6 +297,7 @@ fn open_pipelines(
     arguments: &ServeArguments,
     plan: &MemoryPlan,
     ports: Vec<u16>,
+    rings: Vec<UringLog>,
     origin: Instant,
 ) -> Result<Vec<(Pipeline, UringLog)>> {
     let directory = *store.directory();
@@ -308,24 +320,31 @@ fn open_pipelines(
         ports,
     };
     let lanes = lane_mesh(recovered.len());
-    let open = |((recovered, lanes), core): ((Recovered, CoreLanes), u16)| {
-        let (log, ring) = open_log(store, arguments, LogNumber(u32::from(core)))?;
+    let open = |(((recovered, lanes), mut ring), core): (((Recovered, CoreLanes), UringLog), u16)| {
+        let log = open_log(store, LogNumber(u32::from(core)), &mut ring)?;
         let reading = read_clocks(Instant::now(), origin);
         Ok((Pipeline::new(PipelineConfig { core, ..config.clone() }, recovered, lanes, log, reading), ring))
     };
-    recovered.into_iter().zip(lanes).zip(0..).map(open).collect()
+    recovered.into_iter().zip(lanes).zip(rings).zip(0..).map(open).collect()
 }
 
-fn open_log(
-    store: &mut Store<FileDisk>,
-    arguments: &ServeArguments,
-    number: LogNumber,
-) -> Result<(LogWriter, UringLog)> {
+fn open_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
     let limits = LogLimits { segment_bytes: store.directory().segment_bytes, ..LogLimits::default() };
-    let mut ring = UringLog::open(&arguments.data_dir, limits.depth)?;
     let mut log = LogWriter::new(store.log_identity(number), limits);
-    prepare_log(store, number, &mut ring, &mut log)?;
-    Ok((log, ring))
+    prepare_log(store, number, ring, &mut log)?;
+    Ok(log)
+}
+
+/// What this configuration needs of the machine.
+fn needs(arguments: &ServeArguments, directory: &Directory, limits: &QuicLimits) -> Needs {
+    Needs {
+        cores: arguments.cores.len() as u64,
+        memory_bytes: arguments.memory.as_u64(),
+        socket_buffer_bytes: limits.socket_buffer_bytes as u64,
+        segment_bytes: directory.segment_bytes,
+        log_retention_bytes: arguments.log_retention.as_u64(),
+        cut_reserve_bytes: OpenOptions::new(*directory).cut_reserve_bytes,
+    }
 }
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
@@ -336,17 +355,17 @@ fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringL
             let path = segment.path.clone();
             let handle = ring.attach(&segment).with_context(|| format!("cannot open the log segment {path}"))?;
             log.add_segment(&segment, handle);
-            if !ring.is_direct() {
-                tracing::warn!(
-                    "the data directory's file system refuses direct I/O: the log goes through the page cache and is \
-                     slower; use ext4 or xfs"
-                );
-            }
         }
         Err(error) if error.is_no_space() => tracing::error!("no room for the log, batches will be refused: {error}"),
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Takes the address for HTTP.
+pub(crate) fn listen_http(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .map_err(|error| anyhow::anyhow!("cannot listen on tcp {address}: {error}; {}", bind_remedy(&error, "--http")))
 }
 
 /// Serves a source over HTTP on a thread of its own, until the sender is used.
@@ -355,6 +374,7 @@ pub(crate) fn serve_http<S: SnapshotSource>(
     runtime: tokio::runtime::Runtime,
     listener: TcpListener,
     source: Arc<S>,
+    connections_max: usize,
 ) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
     listener.set_nonblocking(true).context("the TCP socket cannot be made non-blocking")?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -366,7 +386,8 @@ pub(crate) fn serve_http<S: SnapshotSource>(
                         // Sent, or the engine is gone: either way it is time to end.
                         let _ = stopped.await;
                     };
-                    highwater_sidecar::serve(listener, source, shutdown).await;
+                    let limits = HttpLimits { connections_max, ..HttpLimits::default() };
+                    highwater_sidecar::serve_with(listener, source, limits, shutdown).await;
                 }
                 Err(error) => crate::fatal::fatal("the HTTP listener cannot be used", &error),
             }

@@ -8,6 +8,7 @@
 pub mod args;
 pub mod core;
 pub mod demo;
+pub mod diagnostics;
 pub mod engine;
 pub mod fatal;
 pub mod helpers;

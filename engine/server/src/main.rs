@@ -7,6 +7,8 @@ use highwater::args::{Arguments, Command};
 use highwater::fatal::FAILED;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     end_on_panic();
+    fail_at_long_files();
     let outcome = match &arguments.command {
         Command::Serve(arguments) => highwater::serve::serve(arguments),
         Command::Sidecar(arguments) => highwater::sidecar::sidecar(arguments),
@@ -39,6 +42,14 @@ fn explain(error: &anyhow::Error) -> String {
         known if known.contains(&cause) => text,
         known => format!("{known}: {cause}"),
     })
+}
+
+/// Lets a write beyond the limit on the length of files fail with an error, instead of ending the process silently.
+fn fail_at_long_files() {
+    let caught = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, caught) {
+        tracing::warn!(%error, "SIGXFSZ cannot be caught: a file beyond `ulimit -f` would end this process");
+    }
 }
 
 /// A panic on any thread is a bug, and the process must not go on with half of its threads.

@@ -4,7 +4,8 @@
 //! whatever happens to the engine; `/readyz` says whether readers should be sent here.
 
 use crate::args::SidecarArguments;
-use crate::engine::serve_http;
+use crate::diagnostics::{http_connections, raise_open_files};
+use crate::engine::{listen_http, serve_http};
 use crate::helpers::Helpers;
 use anyhow::{Context, Result};
 use highwater_client::ClientConfig;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,21 +36,21 @@ struct Ready<'a> {
 /// What is wrong with an address or the authority's file.
 pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
+    let connections_max = http_connections(raise_open_files(), 0)?;
     tracing::info!(?arguments, "starting");
     let config = ClientConfig {
         server_name: arguments.server_name.clone(),
         idle_timeout: SILENCE_MAX.min(arguments.stale_after),
         ..ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?
     };
-    let listener = TcpListener::bind(arguments.http)
-        .with_context(|| format!("cannot listen on tcp {}: choose a free port by --http", arguments.http))?;
+    let listener = listen_http(arguments.http)?;
     let http = listener.local_addr().context("the TCP socket has no address")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
     let source = {
         let _entered = runtime.enter();
         RemoteSnapshots::start(config, arguments.stale_after)?
     };
-    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source))?;
+    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source), connections_max)?;
     let ready = Ready { event: "ready", http, engine: &arguments.engine, pid: std::process::id() };
     let line = serde_json::to_string(&ready).context("the ready line cannot be written")?;
     let mut out = std::io::stdout().lock();

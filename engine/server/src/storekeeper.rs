@@ -2,15 +2,23 @@
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged; only a full disk is an answer.
+//! that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and any other
+//! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
 use crate::runtime::Waker;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
-use highwater_ranking::RunRequest;
+use highwater_ranking::{Minute, RunRequest};
 use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long after an errand found the disk full it is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What the helper brings back to a core.
 #[derive(Debug)]
@@ -40,18 +48,60 @@ pub struct Storekeeper<D: Disk> {
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
     leaving: Gather<Vec<RunRequest>>,
+    /// What waits for room on the disk.
+    stalled: Option<Stalled>,
+    /// What came after it, in order.
+    behind: VecDeque<(u16, StoreRequest)>,
+    stop: Arc<AtomicBool>,
+}
+
+/// An errand that found the disk full.
+struct Stalled {
+    errand: Errand,
+    error: StorageError,
+    retry_at: Instant,
+}
+
+/// What must be written, and for whom.
+enum Errand {
+    LeaseEpochs(u16, u64),
+    RecordMinute(u16, Minute),
+    WriteCut(Vec<CorePart>),
+}
+
+impl fmt::Display for Errand {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseEpochs(..) => out.write_str("the next epochs"),
+            Self::RecordMinute(..) => out.write_str("the engine's minute"),
+            Self::WriteCut(_) => out.write_str("the next cut file"),
+        }
+    }
 }
 
 impl<D: Disk> Storekeeper<D> {
-    /// A helper for as many cores as there are desks, which keeps so many bytes of covered log.
+    /// A helper for as many cores as there are desks, which keeps so many bytes of covered log. Once `stop` is set, a
+    /// full disk is not waited for.
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
+        stop: Arc<AtomicBool>,
     ) -> Self {
         let (parts, leaving) = (Gather::new(desks.len()), Gather::new(desks.len()));
-        Self { store, log_retention_bytes, requests, desks, segments_wanted: VecDeque::new(), parts, leaving }
+        Self {
+            store,
+            log_retention_bytes,
+            requests,
+            desks,
+            segments_wanted: VecDeque::new(),
+            parts,
+            leaving,
+            stalled: None,
+            behind: VecDeque::new(),
+            stop,
+        }
     }
 
     /// Does errands until the cores hang up.
@@ -66,6 +116,12 @@ impl<D: Disk> Storekeeper<D> {
     /// The next errand: segments only when nothing else waits, since making one takes long, and all cores wait for what
     /// a marker needs.
     fn next(&mut self) -> Option<(u16, StoreRequest)> {
+        while let Some(stalled) = self.stalled.take() {
+            self.wait_for_room(stalled);
+        }
+        if let Some(request) = self.behind.pop_front() {
+            return Some(request);
+        }
         loop {
             let request = match self.segments_wanted.is_empty() {
                 true => self.requests.recv().ok()?,
@@ -84,19 +140,13 @@ impl<D: Disk> Storekeeper<D> {
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
         match request {
             StoreRequest::PrepareSegment => self.prepare_segment(core)?,
-            StoreRequest::LeaseEpochs { count } => {
-                let end = self.store.lease_epochs(count)?;
-                self.answer(core, StoreAnswer::EpochsLeased(end));
-            }
-            StoreRequest::RecordMinute(minute) => {
-                self.store.record_minute(minute)?;
-                self.answer(core, StoreAnswer::MinuteRecorded(minute));
-            }
+            StoreRequest::LeaseEpochs { count } => self.try_to(Errand::LeaseEpochs(core, count))?,
+            StoreRequest::RecordMinute(minute) => self.try_to(Errand::RecordMinute(core, minute))?,
             StoreRequest::WriteCut(errand) => {
                 let CutErrand { cut, position, producers } = *errand;
                 let part = CorePart { log: LogNumber(u32::from(core)), position, cut, producers };
                 if let Some(parts) = self.parts.put(usize::from(core), part) {
-                    self.write_cut(parts)?;
+                    self.try_to(Errand::WriteCut(parts))?;
                 }
             }
             StoreRequest::LeavingRuns(requests) => {
@@ -117,13 +167,91 @@ impl<D: Disk> Storekeeper<D> {
         Ok(())
     }
 
-    fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<(), StorageError> {
-        if self.store.is_covered(&parts) {
+    /// Does an errand, or keeps it for later when the disk is full.
+    fn try_to(&mut self, errand: Errand) -> Result<(), StorageError> {
+        match self.perform(&errand) {
+            Err(error) if error.is_no_space() && !self.stop.load(Ordering::Relaxed) => {
+                tracing::error!("no room for {errand}, which is tried again until there is: {error}");
+                self.stalled = Some(Stalled { errand, error, retry_at: Instant::now() + RETRY_AFTER });
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn perform(&mut self, errand: &Errand) -> Result<(), StorageError> {
+        match errand {
+            Errand::LeaseEpochs(core, count) => {
+                let end = self.store.lease_epochs(*count)?;
+                self.answer(*core, StoreAnswer::EpochsLeased(end));
+            }
+            Errand::RecordMinute(core, minute) => {
+                self.store.record_minute(*minute)?;
+                self.answer(*core, StoreAnswer::MinuteRecorded(*minute));
+            }
+            Errand::WriteCut(parts) => self.write_cut(parts)?,
+        }
+        Ok(())
+    }
+
+    /// Waits a moment, in which cores that want segments are told how it stands, and tries again.
+    fn wait_for_room(&mut self, mut stalled: Stalled) {
+        loop {
+            let wanted = std::mem::take(&mut self.segments_wanted);
+            for core in wanted {
+                self.answer(core, StoreAnswer::NoSpace(stalled.error.to_string()));
+            }
+            match self.requests.recv_deadline(stalled.retry_at) {
+                Ok((core, StoreRequest::PrepareSegment)) => self.segments_wanted.push_back(core),
+                Ok(other) => self.put_behind(&mut stalled, other),
+                Err(RecvTimeoutError::Timeout) => break,
+                // The cores are gone; the one thing left is to try.
+                Err(RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(stalled.retry_at.saturating_duration_since(Instant::now()));
+                    break;
+                }
+            }
+        }
+        match self.perform(&stalled.errand) {
+            Ok(()) => tracing::info!("there was room for {}", stalled.errand),
+            Err(error) if error.is_no_space() && !self.stop.load(Ordering::Relaxed) => {
+                stalled.error = error;
+                stalled.retry_at = Instant::now() + RETRY_AFTER;
+                self.stalled = Some(stalled);
+            }
+            Err(error) => fatal("the data directory could not be written or read", &error),
+        }
+    }
+
+    /// Keeps what came after a stalled errand. A later minute says all that an earlier one would, so however long the
+    /// disk is full, there is at most one of each core's errands here, and as many cuts as a core leaves unwritten.
+    fn put_behind(&mut self, stalled: &mut Stalled, (core, request): (u16, StoreRequest)) {
+        if let StoreRequest::RecordMinute(later) = request {
+            if let Errand::RecordMinute(_, minute) = &mut stalled.errand {
+                *minute = later;
+                return;
+            }
+            for (_, waiting) in &mut self.behind {
+                if let StoreRequest::RecordMinute(minute) = waiting {
+                    *minute = later;
+                    return;
+                }
+            }
+        }
+        self.behind.push_back((core, request));
+    }
+
+    fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
+        if self.store.is_covered(parts) {
             self.answer_all(|| StoreAnswer::CutEmpty);
             return Ok(());
         }
         let header = self.store.write_cut(parts)?;
-        let recycled = self.store.recycle(self.log_retention_bytes)?;
+        // The cut file is there; on a full disk the segments that it covers stay until the next.
+        let recycled = match self.store.recycle(self.log_retention_bytes) {
+            Err(error) if error.is_no_space() => 0,
+            outcome => outcome?,
+        };
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
         Ok(())

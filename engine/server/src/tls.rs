@@ -127,8 +127,13 @@ pub fn prepare(
         }
     };
     let remedy = if own.is_some() { OWN_REMEDY } else { REMAKE_REMEDY };
-    let chain = read_chain(&certificate_path, remedy)?;
-    let key = read_private_key(&key_path, remedy)?;
+    let missing = |error| match error {
+        // What the engine makes itself was there a moment ago; what it was given may never have been.
+        TlsError::File { path, source, .. } if own.is_some() => unusable(&path, &source, remedy),
+        other => other,
+    };
+    let chain = read_chain(&certificate_path, remedy).map_err(missing)?;
+    let key = read_private_key(&key_path, remedy).map_err(missing)?;
     let config = server_config(chain, key).map_err(|error| unusable(&certificate_path, &error, remedy))?;
     Ok(ServerTls { config: Arc::new(config), ca_path, reset_key })
 }

@@ -70,6 +70,7 @@ pub async fn serve_with<S: SnapshotSource>(
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut failing = false;
     loop {
         shared.counts.connections_now(connections.len());
         let has_room = connections.len() < limits.connections_max;
@@ -78,9 +79,10 @@ pub async fn serve_with<S: SnapshotSource>(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
+                    failing = false;
                     connections.spawn(connection(stream, router.clone(), limits.clone(), stopped.clone()));
                 }
-                Err(error) => after_failed_accept(&error).await,
+                Err(error) => after_failed_accept(&error, &mut failing).await,
             },
         }
     }
@@ -93,9 +95,12 @@ pub async fn serve_with<S: SnapshotSource>(
     }
 }
 
-async fn after_failed_accept(error: &io::Error) {
+/// Waits a moment, and says why once until one is accepted again.
+async fn after_failed_accept(error: &io::Error, failing: &mut bool) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        tracing::warn!(%error, "cannot accept an http connection; if descriptors have run out, raise `ulimit -n`");
+        if !std::mem::replace(failing, true) {
+            tracing::warn!(%error, "cannot accept http connections; if descriptors have run out, raise `ulimit -n`");
+        }
         tokio::time::sleep(ACCEPT_RETRY).await;
     }
 }

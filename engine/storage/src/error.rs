@@ -9,7 +9,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The operating system refused an operation.
-    #[error("{operation} {file}: {source}; check the disk and the rights on the data directory, then start again")]
+    #[error("{operation} {file}: {source}; {}", remedy(source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -132,8 +132,58 @@ impl StorageError {
     pub fn is_no_space(&self) -> bool {
         match self {
             Self::NoSpace { .. } => true,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            // After a failed sync of names nobody knows what is durable, so that is no mere lack of room.
+            Self::Io { operation, source, .. } => is_full(source) && !operation.starts_with("sync directory"),
             _ => false,
         }
+    }
+}
+
+/// Whether the disk, or what the user may have of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What an operator can do about an error of the operating system with the data directory.
+#[must_use]
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if is_full(error) => "free space on the data directory's file system, or raise the quota",
+        io::ErrorKind::FileTooLarge => {
+            "the limit on the length of a file is too low: raise it by `ulimit -f unlimited` or LimitFSIZE=infinity, \
+             then start again"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is mounted read-only: see the kernel's log for why, and mount it writable by \
+             `mount -o remount,rw`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the engine's user has no right to it: give it the whole data directory by `chown -R USER DIR`"
+        }
+        _ => "check the disk and the rights on the data directory, then start again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_their_own_remedies() {
+        let text = |kind| StorageError::io("write", "state.hw.tmp", io::Error::from(kind)).to_string();
+        assert!(text(io::ErrorKind::StorageFull).contains("free space"));
+        assert!(text(io::ErrorKind::FileTooLarge).contains("ulimit -f unlimited"));
+        assert!(text(io::ErrorKind::ReadOnlyFilesystem).contains("remount,rw"));
+        assert!(text(io::ErrorKind::PermissionDenied).contains("chown"));
+        assert!(text(io::ErrorKind::Other).contains("check the disk"));
+    }
+
+    #[test]
+    fn only_what_left_nothing_in_doubt_is_a_full_disk() {
+        let error = |operation, kind| StorageError::io(operation, "cuts", io::Error::from(kind));
+        assert!(error("write", io::ErrorKind::StorageFull).is_no_space());
+        assert!(error("create", io::ErrorKind::QuotaExceeded).is_no_space());
+        assert!(!error("write", io::ErrorKind::FileTooLarge).is_no_space());
+        assert!(!error("sync directory", io::ErrorKind::StorageFull).is_no_space());
     }
 }

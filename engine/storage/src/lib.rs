@@ -24,7 +24,7 @@ mod tests;
 pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
-pub use error::StorageError;
+pub use error::{StorageError, remedy};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,
@@ -40,4 +40,4 @@ pub use record::{
     Verdicts,
 };
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, OpenOptions, Store};
+pub use store::{CorePart, CutsReplayed, OpenOptions, Store, stranger};

@@ -172,6 +172,24 @@ impl RecordHeader {
         Self::read(bytes).filter(|header| header.place == *place)
     }
 
+    /// The versions found and known, when a newer engine wrote a record here: checksum and place are right, and format
+    /// or wire version is beyond what is known. So that this can be told, all formats keep the first 56 bytes, and the
+    /// checksum over bytes 8 to 128, as they are; and a new kind of record is a new format.
+    pub(crate) fn newer(bytes: &[u8; RECORD_HEADER_BYTES], place: &RecordPlace) -> Option<(u32, u32)> {
+        let identity = &place.identity;
+        let is_here = u32_at(bytes, 0) == MAGIC
+            && u128_at(bytes, 8) == identity.directory.0
+            && (u32_at(bytes, 24), u32_at(bytes, 28)) == (identity.log.0, identity.generation)
+            && (u64_at(bytes, 32), u64_at(bytes, 40)) == (place.segment.0, place.offset);
+        let wire_version = u16::from_le_bytes([bytes[54], bytes[55]]);
+        let newer = match (bytes[53], wire_version) {
+            (format, _) if format > FORMAT => (u32::from(format), u32::from(FORMAT)),
+            (_, version) if version > PROTOCOL_VERSION => (u32::from(version), u32::from(PROTOCOL_VERSION)),
+            _ => return None,
+        };
+        (is_here && u32_at(bytes, 4) == crc32c::crc32c(&bytes[8..])).then_some(newer)
+    }
+
     /// The batch within the whole record's bytes.
     pub(crate) fn batch<'a>(&self, record: &'a [u8]) -> &'a [u8] {
         &record[RECORD_HEADER_BYTES..][..self.batch_len as usize]

@@ -17,7 +17,7 @@ pub(crate) struct SealedKind {
 const FILE_BYTES_MAX: u64 = 16 << 20;
 const FRAME_BYTES: usize = 16;
 
-/// Durably replaces the file.
+/// Durably replaces the file. On a full disk nothing has changed, and it can be tried again.
 pub(crate) fn replace(disk: &dyn Disk, kind: &SealedKind, body: &[u8]) -> Result<(), StorageError> {
     let mut bytes = Vec::with_capacity(body.len() + FRAME_BYTES);
     bytes.extend_from_slice(&kind.magic);
@@ -30,12 +30,15 @@ pub(crate) fn replace(disk: &dyn Disk, kind: &SealedKind, body: &[u8]) -> Result
     if disk.exists(&temporary).map_err(|error| StorageError::io("look for", &temporary, error))? {
         disk.remove(&temporary).map_err(|error| StorageError::io("remove", &temporary, error))?;
     }
-    let file =
-        disk.open(&temporary, Access::CreateNew).map_err(|error| StorageError::io("create", &temporary, error))?;
-    file.write_at(&bytes, 0).map_err(|error| StorageError::io("write", &temporary, error))?;
-    file.sync().map_err(|error| StorageError::io("sync", &temporary, error))?;
+    write_whole(disk, &temporary, &bytes)?;
     disk.rename(&temporary, kind.path).map_err(|error| StorageError::io("rename to", kind.path, error))?;
     disk.sync_dir("").map_err(|error| StorageError::io("sync directory of", kind.path, error))
+}
+
+fn write_whole(disk: &dyn Disk, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    let file = disk.open(path, Access::CreateNew).map_err(|error| StorageError::io("create", path, error))?;
+    file.write_at(bytes, 0).map_err(|error| StorageError::io("write", path, error))?;
+    file.sync().map_err(|error| StorageError::io("sync", path, error))
 }
 
 /// The verified body of the file, `None` when there is no such file.

@@ -146,6 +146,8 @@ pub(crate) struct Engine {
     /// The core that each session has come to.
     pub(crate) sessions: HashMap<SessionId, usize>,
     errands: VecDeque<(usize, StoreRequest)>,
+    /// A cut that found the disk full; nothing else is written before it.
+    stalled_cut: Option<Vec<CorePart>>,
     parts: Gather<CorePart>,
     leaving: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
@@ -193,6 +195,7 @@ impl Engine {
             time_ms,
             sessions: HashMap::new(),
             errands: VecDeque::new(),
+            stalled_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
             leaving: Gather::new(usize::from(setup.cores)),
             tops: Gather::new(usize::from(setup.cores)),
@@ -256,8 +259,12 @@ impl Engine {
         Ok(true)
     }
 
-    /// Does the oldest errand.
+    /// Does the oldest errand. On a full disk it stays the oldest, and a core that waits for a segment is told.
     pub(crate) fn errand(&mut self) -> Result<bool, Died> {
+        if let Some(parts) = self.stalled_cut.take() {
+            self.write_cut(parts)?;
+            return Ok(self.stalled_cut.is_none() || self.deny_segment());
+        }
         let Some((core, errand)) = self.errands.pop_front() else { return Ok(false) };
         let log = LogNumber(core as u32);
         let answers = &mut self.cores[core].answers;
@@ -270,11 +277,20 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             },
             StoreRequest::LeaseEpochs { count } => {
-                let end = self.store.lease_epochs(count)?;
-                answers.push_back(Brought::Answer(StoreAnswer::EpochsLeased(end)));
+                let leased = self.store.lease_epochs(count);
+                if leased.as_ref().is_err_and(StorageError::is_no_space) {
+                    self.errands.push_front((core, StoreRequest::LeaseEpochs { count }));
+                    return Ok(self.deny_segment());
+                }
+                answers.push_back(Brought::Answer(StoreAnswer::EpochsLeased(leased?)));
             }
             StoreRequest::RecordMinute(minute) => {
-                self.store.record_minute(minute)?;
+                let recorded = self.store.record_minute(minute);
+                if recorded.as_ref().is_err_and(StorageError::is_no_space) {
+                    self.errands.push_front((core, StoreRequest::RecordMinute(minute)));
+                    return Ok(self.deny_segment());
+                }
+                recorded?;
                 answers.push_back(Brought::Answer(StoreAnswer::MinuteRecorded(minute)));
             }
             StoreRequest::WriteCut(errand) => {
@@ -295,14 +311,32 @@ impl Engine {
     fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<(), Died> {
         let is_empty = self.store.is_covered(&parts);
         if !is_empty {
-            self.store.write_cut(parts)?;
-            self.store.recycle(0)?;
+            let written = self.store.write_cut(&parts);
+            if written.as_ref().is_err_and(StorageError::is_no_space) {
+                self.stalled_cut = Some(parts);
+                return Ok(());
+            }
+            written?;
+            match self.store.recycle(0) {
+                Err(error) if error.is_no_space() => 0,
+                recycled => recycled?,
+            };
         }
         for core in &mut self.cores {
             let answer = if is_empty { StoreAnswer::CutEmpty } else { StoreAnswer::CutWritten };
             core.answers.push_back(Brought::Answer(answer));
         }
         Ok(())
+    }
+
+    /// Tells the first core that waits for a segment that there is none; whether there was one.
+    fn deny_segment(&mut self) -> bool {
+        let is_wanted = |(_, errand): &(usize, StoreRequest)| matches!(errand, StoreRequest::PrepareSegment);
+        let Some((core, _)) = self.errands.iter().position(is_wanted).and_then(|at| self.errands.remove(at)) else {
+            return false;
+        };
+        self.cores[core].answers.push_back(Brought::Answer(StoreAnswer::NoSpace("the disk is full".to_owned())));
+        true
     }
 
     fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {

@@ -13,7 +13,7 @@ use crate::engine::{Answer, Died, Engine, Setup};
 use crate::ledger::Ledger;
 use crate::oracle::Oracle;
 use crate::world::START_MS;
-use highwater_pipeline::{Intake, Reading, SessionId, home_core};
+use highwater_pipeline::{Intake, Reading, RecoveryError, SessionId, home_core};
 use highwater_proto::{Hello, HelloMode, PROTOCOL_VERSION, ProducerId, Snapshot};
 use highwater_storage::{
     GenerationScan, LogNumber, LogPosition, MemoryDisk, RecordKind, StorageError, scan_generation,
@@ -36,6 +36,8 @@ struct Tally {
     redirects: u64,
     questions: u64,
     deaths: u64,
+    /// Starts refused for want of room on the disk.
+    full_starts: u64,
     snapshots: u64,
     batches: u64,
     duplicates: u64,
@@ -134,6 +136,10 @@ impl Simulation {
                 let calls = self.below(60);
                 self.disk.fail_after(calls);
             }
+            if self.chance(10) {
+                let calls = self.below(20);
+                self.disk.fill_after(calls);
+            }
             let seed = self.random.random();
             self.setup.cores = [1, 1, 2, 2, 3, 5][self.below(6) as usize];
             let started = Engine::start(&self.setup, &self.disk, self.reading(), seed);
@@ -147,6 +153,10 @@ impl Simulation {
                     self.tally.many_cores += u64::from(engine.cores.len() > 1);
                     self.engine = Some(engine);
                     return self.take_stock();
+                }
+                Err(RecoveryError::Storage(error)) if error.is_no_space() => {
+                    self.tally.full_starts += 1;
+                    self.make_room();
                 }
                 Err(error) => assert!(error.to_string().contains("power has failed"), "{error}"),
             }
@@ -221,7 +231,7 @@ impl Simulation {
         }
         drop(engine);
         self.disk.restart();
-        self.disk.set_capacity(1 << 40);
+        self.make_room();
         if self.random.random_bool(0.6) {
             let seed = self.random.random();
             self.disk = self.disk.crash(seed);
@@ -421,6 +431,7 @@ fn every_acknowledged_view_is_counted_exactly_once() {
         sum.redirects += tally.redirects;
         sum.questions += tally.questions;
         sum.deaths += tally.deaths;
+        sum.full_starts += tally.full_starts;
         sum.snapshots += tally.snapshots;
         sum.batches += tally.batches;
         sum.duplicates += tally.duplicates;
@@ -434,6 +445,7 @@ fn every_acknowledged_view_is_counted_exactly_once() {
     assert!(sum.deaths > SEEDS && sum.snapshots > 10 * SEEDS && sum.batches > 10 * SEEDS, "{sum:?}");
     assert!(sum.many_cores > SEEDS && sum.redirects > SEEDS && sum.questions > SEEDS, "{sum:?}");
     assert!(sum.duplicates > SEEDS && sum.batches_refused > 0 && sum.waits > 0 && sum.cuts > SEEDS, "{sum:?}");
+    assert!(sum.full_starts > 0, "{sum:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
-use crate::tls::ServerTls;
+use crate::{diagnostics::Sockets, tls::ServerTls};
 
 /// Receive calls in one turn.
 const RECEIVE_CALLS_MAX: usize = 4;
@@ -89,6 +89,12 @@ impl QuicDriver {
         self.port.local_addr()
     }
 
+    /// What the kernel gave to the socket.
+    #[must_use]
+    pub fn granted(&self) -> Sockets {
+        self.port.granted()
+    }
+
     /// The socket, to wait for: readable always, writable while [`QuicDriver::wants_write`].
     #[must_use]
     pub fn udp_fd(&self) -> BorrowedFd<'_> {
@@ -133,12 +139,6 @@ impl QuicDriver {
     #[must_use]
     pub fn kernel_drops(&self) -> KernelDrops {
         KernelDrops::of(self.port.as_fd())
-    }
-
-    /// The receive buffer that the kernel gave, in bytes.
-    #[must_use]
-    pub fn receive_buffer_bytes(&self) -> usize {
-        self.port.receive_buffer_bytes()
     }
 
     /// The address that a connection's packets come from.

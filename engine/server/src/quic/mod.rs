@@ -165,11 +165,24 @@ pub trait Application {
     fn connection_lost(&mut self, connection: ConnectionKey, reason: &LossReason);
 }
 
+/// What an operator can do when an address cannot be listened on.
+pub fn bind_remedy(error: &std::io::Error, flag: &str) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!("name an address of this machine by {flag}, or 0.0.0.0 for all that it has")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("choose a port from 1024 on by {flag}, or give the engine CAP_NET_BIND_SERVICE")
+        }
+        _ => format!("choose a free port by {flag}, or port 0 for any"),
+    }
+}
+
 /// What went wrong while setting up a driver.
 #[derive(Debug, thiserror::Error)]
 pub enum QuicError {
     /// The address could not be bound.
-    #[error("cannot listen on udp {address}: {source}; choose a free port by --listen, or port 0 for any")]
+    #[error("cannot listen on udp {address}: {source}; {}", bind_remedy(source, "--listen"))]
     Bind {
         /// The address asked for.
         address: SocketAddr,

@@ -13,6 +13,7 @@ use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::QuicError;
+use crate::diagnostics::Sockets;
 
 /// Messages taken by one system call. Each may hold many datagrams of one peer.
 const RECEIVE_BATCH: usize = 16;
@@ -24,8 +25,8 @@ const PIECE_DATAGRAMS: usize = 4;
 const SEND_BATCH_BYTES_MAX: usize = 65_000;
 /// Datagrams in one GSO batch; more bring nothing and make bursts.
 const SEND_BATCH_DATAGRAMS_MAX: usize = 10;
-/// Below this the kernel drops datagrams whenever the core is busy for a moment.
-const RECEIVE_BUFFER_BYTES_WARN: usize = 1 << 20;
+/// The kernel tells twice what was asked for, since half of it is for its own use: socket(7).
+const BUFFER_TOLD_TIMES: usize = 2;
 
 const _: () = assert!(SEND_BATCH_BYTES_MAX < RECEIVE_MESSAGE_BYTES);
 const _: () = assert!(RECEIVE_BATCH <= quinn_udp::BATCH_SIZE);
@@ -50,7 +51,7 @@ pub(super) struct Port {
     /// Where the transport writes the next transmit; holds the kept one while `blocked` is some.
     outgoing: Vec<u8>,
     blocked: Option<Transmit>,
-    receive_buffer_bytes: usize,
+    granted: Sockets,
 }
 
 impl Port {
@@ -60,14 +61,13 @@ impl Port {
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).map_err(failed)?;
         raise_buffers(&socket, &state, buffer_bytes);
         let receive_buffer_bytes = state.recv_buffer_size(UdpSockRef::from(&socket)).map_err(failed)?;
-        if receive_buffer_bytes < RECEIVE_BUFFER_BYTES_WARN.min(buffer_bytes) {
-            tracing::warn!(
-                receive_buffer_bytes,
-                wanted_bytes = buffer_bytes,
-                "the kernel gives the udp socket a small receive buffer, so bursts will be dropped and sent again; \
-                 raise it by `sysctl -w net.core.rmem_max={buffer_bytes}`"
-            );
-        }
+        let send_buffer_bytes = state.send_buffer_size(UdpSockRef::from(&socket)).map_err(failed)?;
+        let granted = Sockets {
+            receive_buffer_bytes: (receive_buffer_bytes / BUFFER_TOLD_TIMES) as u64,
+            send_buffer_bytes: (send_buffer_bytes / BUFFER_TOLD_TIMES) as u64,
+            gso_segments: state.max_gso_segments(),
+            gro_segments: state.gro_segments(),
+        };
         Ok(Self {
             socket,
             state,
@@ -75,16 +75,17 @@ impl Port {
             metas: [RecvMeta::default(); RECEIVE_BATCH],
             outgoing: Vec::with_capacity(RECEIVE_MESSAGE_BYTES),
             blocked: None,
-            receive_buffer_bytes,
+            granted,
         })
+    }
+
+    /// What the kernel gave to the socket.
+    pub(super) fn granted(&self) -> Sockets {
+        self.granted
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
-    }
-
-    pub(super) fn receive_buffer_bytes(&self) -> usize {
-        self.receive_buffer_bytes
     }
 
     /// Whether packets are never fragmented on the way, so that the path's MTU can be searched for.
@@ -188,12 +189,12 @@ fn raise_buffers(socket: &UdpSocket, state: &UdpSocketState, bytes: usize) {
     if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err()
         && let Err(error) = state.set_recv_buffer_size(UdpSockRef::from(socket), bytes)
     {
-        tracing::warn!(%error, bytes, "cannot raise the udp receive buffer");
+        tracing::debug!(%error, bytes, "cannot raise the udp receive buffer");
     }
     if sockopt::set_socket_send_buffer_size_force(socket, bytes).is_err()
         && let Err(error) = state.set_send_buffer_size(UdpSockRef::from(socket), bytes)
     {
-        tracing::warn!(%error, bytes, "cannot raise the udp send buffer");
+        tracing::debug!(%error, bytes, "cannot raise the udp send buffer");
     }
 }
 

@@ -50,12 +50,10 @@ const WATCHDOG_ALONE: Duration = Duration::from_millis(250);
 pub(super) fn spawn(
     name: &str,
     cpu: usize,
-    cores: u64,
     parking: Parking,
     make: impl FnOnce() -> CoreLoop + Send + 'static,
 ) -> Result<JoinHandle<()>> {
     check_cpu(cpu)?;
-    check_memlock(cores)?;
     let (ready, is_ready) = bounded(1);
     let executor_name = name.to_owned();
     let thread = crate::helpers::spawn(name, move || {
@@ -80,14 +78,15 @@ pub(super) fn spawn(
 }
 
 /// Refuses what glommio would answer by silently doing without.
-fn check_memlock(cores: u64) -> Result<()> {
+pub(super) fn check_memlock(cores: u64) -> Result<()> {
     let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let needed = if geteuid().is_root() { 0 } else { cores * MEMLOCK_BYTES_PER_CORE };
     let needed = needed.max(MEMLOCK_BYTES_MIN);
     if limit < needed {
         bail!(
-            "RLIMIT_MEMLOCK is {limit} bytes, --runtime=glommio needs {needed}; raise it, for example with \
-             LimitMEMLOCK=64M, or start with --runtime=thread"
+            "RLIMIT_MEMLOCK is {limit} bytes, --runtime=glommio needs {needed} for {cores} cores; raise it by \
+             LimitMEMLOCK=64M in the systemd unit, `ulimit -l 65536`, or `docker run --ulimit memlock=67108864`, or \
+             start with --runtime=thread"
         );
     }
     Ok(())

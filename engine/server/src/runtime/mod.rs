@@ -30,16 +30,26 @@ pub enum Runtime {
     Thread,
 }
 
+/// Checks that the system has what the runtime needs for so many cores.
+///
+/// # Errors
+/// What is missing, and the remedy.
+pub fn check(runtime: Runtime, cores: usize) -> Result<()> {
+    match runtime {
+        Runtime::Thread => Ok(()),
+        Runtime::Glommio => glommio::check_memlock(cores as u64),
+    }
+}
+
 /// Starts a core on a CPU; it is pinned when this returns.
 ///
 /// # Errors
 /// When the process may not use the CPU, or the system has not what the runtime needs.
 pub fn spawn(runtime: Runtime, cpu: usize, core: Core, parking: Parking, origin: Instant) -> Result<JoinHandle<()>> {
     let name = format!("core-{}", core.number);
-    let cores = u64::from(core.number) + 1;
     let make = move || CoreLoop::new(core, origin);
     match runtime {
         Runtime::Thread => thread::spawn(&name, cpu, parking, make),
-        Runtime::Glommio => glommio::spawn(&name, cpu, cores, parking, make),
+        Runtime::Glommio => glommio::spawn(&name, cpu, parking, make),
     }
 }

@@ -45,12 +45,17 @@ impl<'d> CutWriter<'d> {
     /// # Errors
     /// When the disk refuses.
     pub fn create(disk: &'d dyn Disk, header: &CutHeader) -> Result<Self, StorageError> {
-        let temporary = format!("{}.tmp", cut_path(header.number));
+        let temporary = Self::temporary_path(header.number);
         let file =
             disk.open(&temporary, Access::CreateNew).map_err(|error| StorageError::io("create", &temporary, error))?;
         let buffer = header.encode();
         let number = header.number;
         Ok(Self { disk, file, number, temporary, buffer, flushed: 0, sections: 0, blocks: Vec::new() })
+    }
+
+    /// Where the file of a number is written before it has its name.
+    pub(crate) fn temporary_path(number: u64) -> String {
+        format!("{}.tmp", cut_path(number))
     }
 
     /// Adds the log positions that this and all earlier cut files cover together.

@@ -157,7 +157,12 @@ impl<'d> GenerationReader<'d> {
             return Ok(None);
         }
         let bytes = self.bytes(place.segment, place.offset, RECORD_HEADER_BYTES)?;
-        let header = bytes.first_chunk().and_then(|bytes| RecordHeader::verify(bytes, place));
+        let Some(bytes) = bytes.first_chunk() else { return Ok(None) };
+        // Not the end of the log, which would lose what is there, but what only a newer engine can read.
+        if let Some((found, supported)) = RecordHeader::newer(bytes, place) {
+            return Err(StorageError::NewerVersion { file: self.path(place.segment), found, supported });
+        }
+        let header = RecordHeader::verify(bytes, place);
         Ok(header.filter(|header| u64::from(header.length) <= room))
     }
 

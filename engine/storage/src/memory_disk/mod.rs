@@ -34,6 +34,8 @@ struct State {
     capacity_bytes: u64,
     /// Changing calls until the power fails.
     calls_left: Option<u64>,
+    /// Changing calls until nothing can be allocated any more.
+    room_left: Option<u64>,
     calls: u64,
 }
 
@@ -76,6 +78,7 @@ impl MemoryDisk {
             pending: Vec::new(),
             capacity_bytes,
             calls_left: None,
+            room_left: None,
             calls: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -89,6 +92,18 @@ impl MemoryDisk {
     /// Lets the power fail at the `calls`-th changing call from now: that one and all later ones fail.
     pub fn fail_after(&self, calls: u64) {
         self.lock().calls_left = Some(calls);
+    }
+
+    /// Lets the disk be full from the `calls`-th changing call on, until [`make_room`](Self::make_room): new files and
+    /// directories, writes that lengthen a file, and syncs of what was written find no room. Without that, only writes
+    /// beyond the capacity do.
+    pub fn fill_after(&self, calls: u64) {
+        self.lock().room_left = Some(calls);
+    }
+
+    /// Ends what [`fill_after`](Self::fill_after) began.
+    pub fn make_room(&self) {
+        self.lock().room_left = None;
     }
 
     /// Ends a failure by [`fail_after`](Self::fail_after) without a crash: only the process died, so what it wrote and
@@ -126,6 +141,7 @@ impl MemoryDisk {
             pending: Vec::new(),
             capacity_bytes: state.capacity_bytes,
             calls_left: None,
+            room_left: None,
             calls: 0,
         };
         Self { state: Arc::new(Mutex::new(survived)) }
@@ -187,6 +203,7 @@ impl MemoryDisk {
 impl State {
     fn changing_call(&mut self) -> io::Result<()> {
         self.calls += 1;
+        self.room_left = self.room_left.map(|left| left.saturating_sub(1));
         match &mut self.calls_left {
             Some(0) => Err(io::Error::other("the power has failed")),
             Some(left) => {
@@ -195,6 +212,11 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    /// Fails when nothing can be allocated.
+    fn allocate(&self) -> io::Result<()> {
+        if self.room_left == Some(0) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn used_bytes(&self) -> u64 {
@@ -208,6 +230,9 @@ impl State {
     fn write(&mut self, number: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
         let end = offset as usize + bytes.len();
         let growth = end.saturating_sub(self.inode(number)?.current.len());
+        if growth > 0 {
+            self.allocate()?;
+        }
         if growth > 0 && self.used_bytes() + growth as u64 > self.capacity_bytes {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -305,6 +330,7 @@ impl Disk for MemoryDisk {
                 if !state.dirs.contains(directory_of(path)) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
+                state.allocate()?;
                 let inode = state.inode_next;
                 state.inode_next += 1;
                 state.inodes.insert(inode, Inode::default());
@@ -334,6 +360,9 @@ impl Disk for MemoryDisk {
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.lock();
         state.changing_call()?;
+        if !state.dirs.contains(dir) {
+            state.allocate()?;
+        }
         state.dirs.insert(dir.to_owned());
         Ok(())
     }
@@ -417,6 +446,10 @@ impl DiskFile for MemoryFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.changing_call()?;
+        // What a file system allocates only when it writes it out.
+        if !state.inode(self.inode)?.dirty_sectors.is_empty() {
+            state.allocate()?;
+        }
         let inode = state.inode(self.inode)?;
         let len = inode.current.len();
         inode.sync_range(0, len);

@@ -11,12 +11,14 @@ mod catalog;
 mod recovery;
 mod segments;
 
+use std::io;
+
 use highwater_proto::Epoch;
 use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
 
 pub use recovery::CutsReplayed;
 
-use crate::cut::{CUTS_DIR, CutHeader, CutWriter};
+use crate::cut::{CUTS_DIR, CutHeader, CutWriter, RunBlock};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -141,23 +143,24 @@ impl<D: Disk> Store<D> {
     /// [`StoreState::epoch_lease_end`] as it was when the store was opened.
     ///
     /// # Errors
-    /// When the disk refuses; no epoch may be used then.
+    /// When the disk refuses; no epoch may be used then. With [`StorageError::is_no_space`] nothing has changed: call
+    /// again later.
     pub fn lease_epochs(&mut self, count: u64) -> Result<Epoch, StorageError> {
-        self.state.epoch_lease_end.0 += count;
-        self.write_state()?;
-        Ok(self.state.epoch_lease_end)
+        let epoch_lease_end = Epoch(self.state.epoch_lease_end.0 + count);
+        self.change_state(StoreState { epoch_lease_end, ..self.state.clone() })?;
+        Ok(epoch_lease_end)
     }
 
     /// Makes the engine minute durable before its first marker. A minute that is not later changes nothing.
     ///
     /// # Errors
-    /// When the disk refuses; the marker may not be sent then.
+    /// When the disk refuses; the marker may not be sent then. With [`StorageError::is_no_space`] nothing has changed:
+    /// call again later.
     pub fn record_minute(&mut self, minute: Minute) -> Result<(), StorageError> {
         if minute <= self.state.time_minute {
             return Ok(());
         }
-        self.state.time_minute = minute;
-        self.write_state()
+        self.change_state(StoreState { time_minute: minute, ..self.state.clone() })
     }
 
     /// Durably records where the old generations end and opens the next for logs 0 to `logs` (exclusive). Returns its
@@ -177,11 +180,12 @@ impl<D: Disk> Store<D> {
             self.disk.create_dir(&dir).map_err(|error| StorageError::io("create directory", &dir, error))?;
         }
         self.disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
-        self.state.closed.extend(ends);
-        self.forget_covered();
-        self.state.generation += 1;
-        self.state.logs_open = logs;
-        self.write_state()?;
+        let mut state = self.state.clone();
+        state.closed.extend(ends);
+        self.forget_covered(&mut state);
+        state.generation += 1;
+        state.logs_open = logs;
+        self.change_state(state)?;
         self.segments_next = vec![0; logs as usize];
         Ok(self.state.generation)
     }
@@ -196,12 +200,13 @@ impl<D: Disk> Store<D> {
     /// its time.
     ///
     /// # Errors
-    /// When the disk refuses; the process must end then.
+    /// With [`StorageError::is_no_space`] nothing has changed: call again later. On any other error the process must
+    /// end.
     ///
     /// # Panics
     /// When generations are not open, a log has no part or two, parts are of different epochs, or a position is behind
     /// what is covered already.
-    pub fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<CutHeader, StorageError> {
+    pub fn write_cut(&mut self, parts: &[CorePart]) -> Result<CutHeader, StorageError> {
         let first = &parts.first().expect("a cut has a part for each core").cut;
         assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
         let header = CutHeader {
@@ -211,18 +216,33 @@ impl<D: Disk> Store<D> {
             time_ms: first.time_ms,
             minute: first.minute,
         };
-        let positions = self.cut_positions(&parts);
-        let mut writer = CutWriter::create(&self.disk, &header)?;
-        writer.positions(&positions)?;
+        let positions = self.cut_positions(parts);
+        let written = self.write_parts(&header, &positions, parts);
+        if written.as_ref().is_err_and(StorageError::is_no_space) {
+            // What was written so far would only keep others from the room that is left.
+            remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
+        }
+        let blocks = written?;
+        self.catalog.add(header, positions, &blocks);
+        Ok(header)
+    }
+
+    fn write_parts(
+        &self,
+        header: &CutHeader,
+        positions: &[(LogNumber, LogPosition)],
+        parts: &[CorePart],
+    ) -> Result<Vec<RunBlock>, StorageError> {
+        let mut writer = CutWriter::create(&self.disk, header)?;
+        writer.positions(positions)?;
         writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
-        for shard in parts.into_iter().flat_map(|part| part.cut.shards) {
-            let (ids, runs) = shard.into_runs();
+        for shard in parts.iter().flat_map(|part| &part.cut.shards) {
+            // One shard at a time is copied, so that the parts are still there when the disk is full.
+            let (ids, runs) = shard.clone().into_runs();
             writer.ids(&ids)?;
             writer.runs(ids.shard, &runs)?;
         }
-        let blocks = writer.finish()?;
-        self.catalog.add(header, positions, &blocks);
-        Ok(header)
+        writer.finish()
     }
 
     /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
@@ -273,15 +293,42 @@ impl<D: Disk> Store<D> {
     }
 
     /// Drops the ends of generations that the newest cut file covers.
-    fn forget_covered(&mut self) {
-        let catalog = &self.catalog;
-        self.state.closed.retain(|closed| closed.end.position > 0 && closed.end > catalog.covered(closed.log));
+    fn forget_covered(&self, state: &mut StoreState) {
+        state.closed.retain(|closed| closed.end.position > 0 && closed.end > self.catalog.covered(closed.log));
     }
 
-    fn write_state(&mut self) -> Result<(), StorageError> {
-        self.state.cuts_known = self.catalog.last_number();
-        self.state.write(&self.disk, self.directory.id)
+    /// Makes a state durable, and only then goes by it.
+    fn change_state(&mut self, state: StoreState) -> Result<(), StorageError> {
+        let state = StoreState { cuts_known: self.catalog.last_number(), ..state };
+        state.write(&self.disk, self.directory.id)?;
+        self.state = state;
+        Ok(())
     }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StorageError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// What may be in a directory that is to become a data directory: the lock and keys are made before it is one, and a
+/// file system of its own begins with a folder of its own.
+const NAMES_ALLOWED_BEFORE: [&str; 4] = ["lock", "directory.hw.tmp", "tls", "lost+found"];
+
+/// Of the names in a directory the first that keeps it from becoming a data directory; none when it is one already.
+#[must_use]
+pub fn stranger(names: &[String]) -> Option<&str> {
+    if names.iter().any(|name| name == Directory::PATH || is_made_later(name)) {
+        return None;
+    }
+    names.iter().map(String::as_str).find(|name| !NAMES_ALLOWED_BEFORE.contains(name))
+}
+
+/// Whether this is made only after the directory file.
+fn is_made_later(name: &str) -> bool {
+    name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name)
 }
 
 fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
@@ -295,8 +342,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StorageErr
 fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<Directory, StorageError> {
     let Some(directory) = Directory::read(disk)? else {
         options.create.check()?;
-        let strangers = |name: &String| name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name);
-        if let Some(name) = list(disk, "")?.into_iter().find(strangers) {
+        if let Some(name) = list(disk, "")?.into_iter().find(|name| is_made_later(name)) {
             let why = format!("{name} is there, and belongs to a data directory");
             return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
         }

@@ -3,8 +3,6 @@
 //! Not writing into them. Invariants: a segment is zeroed or recycled whole, and durable by name, before a log gets it;
 //! one is given up only when a durable cut file covers it and the state file knows that cut file.
 
-use std::io;
-
 use super::{Store, list, log_directories};
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
@@ -52,7 +50,7 @@ impl<D: Disk> Store<D> {
     /// and removes the rest. Returns how many segments were given up.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses. With [`StorageError::is_no_space`] nothing was given up: call again after the next cut.
     pub fn recycle(&mut self, retention_bytes: u64) -> Result<usize, StorageError> {
         let mut covered = self.covered_segments()?;
         covered.sort_unstable_by_key(|segment| (segment.generation, segment.number, segment.log));
@@ -61,8 +59,9 @@ impl<D: Disk> Store<D> {
         if covered.is_empty() {
             return Ok(0);
         }
-        self.forget_covered();
-        self.write_state()?;
+        let mut state = self.state.clone();
+        self.forget_covered(&mut state);
+        self.change_state(state)?;
         let mut dirs: Vec<String> = Vec::new();
         for segment in &covered {
             let path = segment_path(segment.log, segment.generation, segment.number);
@@ -180,14 +179,13 @@ impl<D: Disk> Store<D> {
             return Err(no_space(free_bytes));
         }
         let temporary = format!("{dir}/spare.tmp");
+        if super::exists(&self.disk, &temporary)? {
+            super::remove_if_there(&self.disk, &temporary)?;
+        }
         let made = self.write_zeros(&temporary);
         if made.as_ref().is_err_and(StorageError::is_no_space) {
-            match self.disk.remove(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StorageError::io("remove", &temporary, error));
-                }
-                _ => return Err(no_space(free_bytes)),
-            }
+            super::remove_if_there(&self.disk, &temporary)?;
+            return Err(no_space(free_bytes));
         }
         made.map(|()| temporary)
     }

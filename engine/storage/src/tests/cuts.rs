@@ -190,7 +190,7 @@ proptest! {
             let cut = CoreCut { epoch: Epoch(epoch), time_ms: epoch, minute, shards };
             let position = LogPosition { generation: 1, position: epoch };
             let producers = ProducerTableImage { producers: vec![producer(u128::from(epoch))] };
-            store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+            store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
         }
         let expect_leaving = |store: &Store<MemoryDisk>, minutes: std::ops::Range<u32>| {
             let mut counts = vec![vec![0u32; slots as usize]; 4];

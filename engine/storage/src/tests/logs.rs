@@ -236,3 +236,28 @@ fn a_cancelled_record_leaves_nothing() {
     assert_eq!(read_log(&disk, 1, None).unwrap().0, log.appended);
     assert_eq!(log.device.in_flight(), 0);
 }
+
+/// An engine that took such a record for the end of the log would silently lose it and all behind it.
+#[test]
+fn a_record_of_a_newer_engine_is_refused_by_name() {
+    for (byte, found) in [(53, 2), (54, 9)] {
+        let disk = MemoryDisk::new();
+        let mut log = TestLog::new(&disk, 1, 0);
+        log.append(3);
+        log.settle().unwrap();
+        let mut bytes = disk.contents(FIRST);
+        bytes[byte] = found;
+        let crc = crc32c::crc32c(&bytes[8..128]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        disk.damage(FIRST, bytes.clone());
+        let error = read_log(&disk, 1, None).unwrap_err();
+        let StorageError::NewerVersion { file, found: told, supported: 1 } = &error else { panic!("{error}") };
+        assert_eq!((file.as_str(), *told), (FIRST, u32::from(found)));
+        // What an earlier use of the file left says nothing, of whatever version.
+        bytes[28] ^= 1;
+        let crc = crc32c::crc32c(&bytes[8..128]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        disk.damage(FIRST, bytes);
+        assert_eq!(read_log(&disk, 1, None).unwrap().0.len(), 0);
+    }
+}

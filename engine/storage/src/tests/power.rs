@@ -141,16 +141,17 @@ impl Life {
         let new = self.last - self.cut;
         let current = if new == 0 { Vec::new() } else { vec![SlotCount { slot: 0, count: new as u32 }] };
         let ids = if new == 0 || self.has_id { Vec::new() } else { vec![1] };
-        self.has_id |= !ids.is_empty();
+        let has_id = self.has_id || !ids.is_empty();
         let id_bytes = vec![b'v'; ids.len()];
-        let first_slot = u32::from(self.has_id && ids.is_empty());
+        let first_slot = u32::from(self.has_id);
         let shard = ShardCut { shard: 0, minute, first_slot, id_lens: ids, id_bytes, current, late: Vec::new() };
         let cut = CoreCut { epoch: Epoch(self.epoch), time_ms: self.epoch, minute, shards: vec![shard] };
         let last = Sequence(self.last);
         let producer = ProducerImage { id: ProducerId(PRODUCER), last, last_seen_ms: 1, entries: Vec::new() };
         let producers = ProducerTableImage { producers: vec![producer] };
         let position = self.writer.durable_end();
-        self.store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }])?;
+        self.store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }])?;
+        self.has_id = has_id;
         self.cut = self.last;
         self.epoch += 1;
         Ok(())
@@ -158,21 +159,38 @@ impl Life {
 
     /// Works for a while; ends early when the power fails.
     fn work(&mut self, promised: &mut Promised, random: &mut ChaCha8Rng) -> Result<(), StorageError> {
-        for _ in 0..30 {
-            match below(random, 10) {
-                0..=4 => {
-                    if self.append(promised, self.next)? {
-                        self.next += 1;
-                    }
+        (0..30).try_for_each(|_| self.step(promised, below(random, 20)))
+    }
+
+    fn step(&mut self, promised: &mut Promised, dice: u32) -> Result<(), StorageError> {
+        match dice % 10 {
+            0..=4 => {
+                if self.append(promised, self.next)? {
+                    self.next += 1;
                 }
-                5..=7 => self.turn_device(promised)?,
-                8 => self.write_cut(promised)?,
-                _ => {
-                    self.store.recycle(u64::from(below(random, 2)) * SEGMENT_BYTES)?;
-                }
+            }
+            5..=7 => self.turn_device(promised)?,
+            8 => self.write_cut(promised)?,
+            _ => {
+                self.store.recycle(u64::from(dice / 10) * SEGMENT_BYTES)?;
             }
         }
         Ok(())
+    }
+
+    /// Works for a while; when the disk is full, room is made and the same is tried again. Says whether it was full.
+    fn work_on(&mut self, disk: &MemoryDisk, promised: &mut Promised, random: &mut ChaCha8Rng) -> bool {
+        let mut was_full = false;
+        for _ in 0..30 {
+            let dice = below(random, 20);
+            if let Err(error) = self.step(promised, dice) {
+                assert!(error.is_no_space(), "{error}");
+                was_full = true;
+                disk.make_room();
+                self.step(promised, dice).unwrap();
+            }
+        }
+        was_full
     }
 }
 
@@ -240,6 +258,38 @@ fn power_loss_at_each_call_of_one_script() {
                 assert!(calls > 50, "the script makes more calls");
                 return;
             }
+        }
+    }
+    panic!("the script makes fewer calls");
+}
+
+/// Going on after each call that finds the disk full, and a start that finds it full: refused, and later all is there.
+#[test]
+fn a_disk_that_is_full_at_each_call_of_one_script_costs_nothing() {
+    for calls in 0..400 {
+        let disk = MemoryDisk::new();
+        let mut promised = Promised::default();
+        disk.fill_after(calls);
+        let mut life = match Life::start(&disk, &mut promised, 1) {
+            Ok(life) => life,
+            Err(error) => {
+                assert!(error.is_no_space(), "call {calls}: {error}");
+                disk.make_room();
+                Life::start(&disk, &mut promised, 1).unwrap_or_else(|error| panic!("call {calls}: {error}"))
+            }
+        };
+        let was_full = life.work_on(&disk, &mut promised, &mut random(2));
+        let was_full = life.work_on(&disk, &mut promised, &mut random(3)) || was_full;
+        drop(life);
+        let survived = disk.crash(calls);
+        survived.fill_after(calls % 12);
+        if let Err(error) = Life::start(&survived, &mut promised, 0) {
+            assert!(error.is_no_space(), "call {calls}: {error}");
+        }
+        survived.make_room();
+        Life::start(&survived, &mut promised, 0).unwrap_or_else(|error| panic!("call {calls}: {error}"));
+        if calls > 50 && !was_full {
+            return;
         }
     }
     panic!("the script makes fewer calls");
@@ -325,7 +375,7 @@ fn fewer_cores_still_read_the_logs_of_more() {
     let cut = CoreCut { epoch: Epoch(1), time_ms: 1, minute: Minute(1), shards: Vec::new() };
     let position = crate::LogPosition::start_of(generation);
     let producers = ProducerTableImage::default();
-    store.write_cut(vec![CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+    store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
     drop(disk.open("log-001/spare-0000000009.seg", Access::CreateNew).unwrap());
     assert!(store.recycle(0).unwrap() > 0);
     assert!(store.state().closed.is_empty());

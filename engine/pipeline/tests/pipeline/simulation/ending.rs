@@ -9,7 +9,7 @@ impl Simulation {
     /// Lets every client have its way; ends when all batches are acknowledged.
     pub(super) fn drain(&mut self) {
         self.jump_ms = 0;
-        self.disk.set_capacity(1 << 40);
+        self.make_room();
         self.disk.restart();
         for round in 0.. {
             assert!(round < 20_000, "some batch is never acknowledged: {:?}", self.stuck());

@@ -32,6 +32,11 @@ impl Simulation {
         }
     }
 
+    pub(super) fn make_room(&mut self) {
+        self.disk.set_capacity(1 << 40);
+        self.disk.make_room();
+    }
+
     pub(super) fn misfortune(&mut self) {
         match self.below(10) {
             0..4 => {
@@ -47,8 +52,13 @@ impl Simulation {
                 if used < 1 << 40 {
                     self.disk.set_capacity(used + 600_000);
                 }
+                // Or no room for anything at all, from some call on.
+                if self.chance(2) {
+                    let calls = self.below(30);
+                    self.disk.fill_after(calls);
+                }
             }
-            7 => self.disk.set_capacity(1 << 40),
+            7 => self.make_room(),
             8 => self.jump_ms = 3_600_000,
             _ => self.jump_ms = 0,
         }
