@@ -308,6 +308,10 @@ impl CoreLoop {
             worked = true;
             match deed {
                 Deed::Resume(stream) => driver.resume(stream),
+                Deed::End(stream) => {
+                    driver.stop_reading(stream, CloseReason::Done.code());
+                    driver.finish(stream);
+                }
                 Deed::Close(connection, reason, text) => driver.close(connection, reason.code(), &text),
             }
         }

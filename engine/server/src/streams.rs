@@ -90,6 +90,8 @@ struct Subscriber {
 pub enum Deed {
     /// Read on.
     Resume(StreamKey),
+    /// End a stream that nothing more comes of, both ways, so that the client may open another.
+    End(StreamKey),
     /// Close the connection.
     Close(ConnectionKey, CloseReason, String),
 }
@@ -286,6 +288,12 @@ impl Intakes<'_> {
         Intake::Taken
     }
 
+    /// Gives up a stream whose client wants nothing more of it.
+    fn end(&mut self, key: StreamKey) {
+        self.streams.forget(key);
+        self.streams.deeds.push_back(Deed::End(key));
+    }
+
     fn abandon(&mut self, key: StreamKey, reason: CloseReason, text: String) {
         if let Some(session) = self.streams.forget(key) {
             self.pipeline.handle_disconnect(session);
@@ -323,7 +331,9 @@ impl Application for Intakes<'_> {
         if stream.header_len > 0 && !stream.is_whole() {
             let text = stream.cut_short();
             self.abandon(key, CloseReason::Malformed, text);
-        } else if matches!(stream.role, Role::New | Role::Lookup) {
+        } else if stream.role == Role::New {
+            self.end(key);
+        } else if stream.role == Role::Lookup {
             self.streams.forget(key);
         }
     }
@@ -331,11 +341,10 @@ impl Application for Intakes<'_> {
     fn stream_stopped(&mut self, key: StreamKey, _code: u64) {
         match self.streams.streams.get(&key).map(|stream| stream.role) {
             Some(Role::Producer) => {
-                self.abandon(key, CloseReason::Done, "the client reads no more acknowledgements".to_owned());
+                let text = "the client stopped reading its producer stream (STOP_SENDING); read every ACK, then close";
+                self.abandon(key, CloseReason::UnexpectedFrame, text.to_owned());
             }
-            Some(_) => {
-                self.streams.forget(key);
-            }
+            Some(_) => self.end(key),
             None => {}
         }
     }

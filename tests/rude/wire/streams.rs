@@ -1,10 +1,10 @@
 //! What the transport refuses by itself: other protocols, more streams than granted, streams of one way, datagrams.
 
 use super::forge::{lookup, subscribe};
-use super::{Victim, told};
+use super::{Victim, Welcomed, told};
 use crate::support::block_on;
-use crate::support::raw::{Line, read_frame, try_connect};
-use highwater_proto::FrameKind;
+use crate::support::raw::{Line, connect, read_frame, try_connect};
+use highwater_proto::{CloseReason, FrameKind, HelloMode};
 use quinn::{ConnectionError, SendDatagramError};
 
 /// The QUIC error that TLS alert 120, `no_application_protocol`, travels as.
@@ -68,5 +68,57 @@ fn what_was_not_granted_waits_and_harms_nobody() {
         told("a QUIC datagram", &error.to_string(), "not sent", &["not supported by peer"]);
         assert!(connection.close_reason().is_none());
     });
+    victim.recover(&[]);
+}
+
+/// A subscription that was given up by STOP_SENDING alone once counted as open for as long as the connection lived, so
+/// that a client was stuck after four of them.
+#[test]
+fn streams_that_were_given_up_make_room_for_others() {
+    let victim = Victim::new();
+    block_on(async {
+        let (_endpoint, connection) = connect(&victim.engine, 1 << 20).await;
+        let mut kept = Vec::new();
+        for round in 0..12 {
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            match round % 4 {
+                // Nothing at all, and then the end.
+                0 => send.finish().unwrap(),
+                1 => {
+                    send.write_all(&lookup(1, b"v")).await.unwrap();
+                    assert_eq!(read_frame(&mut receive).await.0, FrameKind::LookupAnswer);
+                    send.finish().unwrap();
+                }
+                end => {
+                    send.write_all(&subscribe()).await.unwrap();
+                    assert_eq!(read_frame(&mut receive).await.0, FrameKind::Snapshot);
+                    receive.stop(0_u8.into()).unwrap();
+                    if end == 2 {
+                        send.finish().unwrap();
+                    } else {
+                        assert_eq!(send.stopped().await.unwrap(), Some(0_u8.into()), "the engine gives it up as well");
+                        send.reset(0_u8.into()).unwrap();
+                    }
+                }
+            }
+            // A handle that is dropped would end its stream.
+            kept.push((send, receive));
+        }
+        assert!(connection.close_reason().is_none());
+    });
+    victim.recover(&[]);
+}
+
+#[test]
+fn a_producer_that_stops_reading_its_answers_is_told_so() {
+    let mut victim = Victim::new();
+    let id = victim.id();
+    let closed = block_on(async {
+        let mut producer = Welcomed::open(&victim.engine, id, HelloMode::New).await;
+        producer.line.receive.stop(0_u8.into()).unwrap();
+        producer.line.closed().await
+    });
+    let words = ["STOP_SENDING", "read every ACK"];
+    victim.closed("STOP_SENDING on the producer stream", &closed, CloseReason::UnexpectedFrame, &words);
     victim.recover(&[]);
 }
