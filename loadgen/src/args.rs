@@ -3,7 +3,7 @@
 //! It reads only the CA and token files it is told of. Invariant: what parses is within the limits of each value by
 //! itself; limits that depend on the engine are checked when connected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,7 +52,7 @@ pub struct TargetArgs {
     /// Name that the engine's certificate bears, if not the host of --engine.
     #[arg(long, value_name = "NAME")]
     pub server_name: Option<String>,
-    /// File with the token sent to the engine.
+    /// File with the token sent to the engine; of several lines, the first that is not blank and does not begin with #.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Connections, each a producer of its own.
@@ -126,9 +126,7 @@ impl TargetArgs {
         client.reconnect_timeout = self.reconnect_timeout;
         client.idle_timeout = IDLE_TIMEOUT;
         if let Some(path) = &self.token_file {
-            let token = std::fs::read_to_string(path);
-            let token = token.map_err(|source| LoadError::Read { path: path.clone(), source })?;
-            client.token = token.trim().as_bytes().to_vec();
+            client.token = read_token(path)?;
         }
         Ok(Target { client, producers: self.producers, batch_views: self.batch, verify: self.verify.clone() })
     }
@@ -160,6 +158,18 @@ impl ReplayArgs {
         let shift = if self.shift_to_now { Shift::ToNow } else { Shift::ByMs(self.shift_ms) };
         Ok(ReplayOptions { target: self.target.target()?, file: self.file.clone(), shift, speed: self.speed })
     }
+}
+
+/// The first token of a file like the engine's `--token-file`: blank lines and those that begin with `#` are skipped.
+fn read_token(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    token.map(|token| token.as_bytes().to_vec()).ok_or_else(|| LoadError::Option {
+        option: "token-file",
+        value: path.display().to_string(),
+        reason: "the file holds no token; write it on a line of its own".to_owned(),
+    })
 }
 
 fn rate(text: &str) -> Result<Rate, String> {
@@ -225,6 +235,17 @@ mod tests {
             assert_eq!((replay.shift_ms, replay.shift_to_now), expected);
             assert_eq!(replay.speed, Speed::Times(1.0));
         }
+    }
+
+    #[test]
+    fn the_first_token_of_a_file_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        std::fs::write(&path, "# since March\n\n  first one\r\nsecond\n").unwrap();
+        assert_eq!(read_token(&path).unwrap(), b"first one");
+        std::fs::write(&path, "# none\n").unwrap();
+        let error = read_token(&path).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("holds no token"), "{error}");
     }
 
     #[test]
