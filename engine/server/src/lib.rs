@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod checks;
+pub mod config;
 pub mod core;
 pub mod demo;
 pub mod engine;
@@ -27,3 +29,4 @@ pub mod storekeeper;
 pub mod streams;
 pub mod tls;
 pub mod top;
+pub mod units;

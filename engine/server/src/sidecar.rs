@@ -35,7 +35,6 @@ struct Ready<'a> {
 /// What is wrong with an address or the authority's file.
 pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
-    tracing::info!(?arguments, "starting");
     let config = ClientConfig {
         server_name: arguments.server_name.clone(),
         idle_timeout: SILENCE_MAX.min(arguments.stale_after),
