@@ -1,11 +1,9 @@
 //! Starts that must be refused, with words that help; and the line that tells scripts where a started engine is.
 //!
-//! Invariant: a refused start exits 1, wrong usage exits 2, and neither changes what runs beside it.
+//! Wrong settings are in `settings.rs`. Invariant: a refused start exits 1 and does not change what runs beside it.
 
-use crate::support::binaries::binary;
 use crate::support::{Engine, Setup};
 use std::net::SocketAddr;
-use std::process::{Command, Output};
 
 fn assert_refused(setup: &Setup, words: &[&str]) {
     let refused = setup.refused();
@@ -57,17 +55,6 @@ fn the_number_of_shards_is_fixed() {
 }
 
 #[test]
-fn too_little_memory_and_too_many_cores_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let setup = Setup::new(folder.path());
-    assert_refused(&Setup { memory: "100MiB", ..setup.clone() }, &["--memory", "104857600", "512MiB"]);
-    // Where there is only one CPU there is nothing to refuse.
-    if std::thread::available_parallelism().unwrap().get() > 1 {
-        assert_refused(&Setup { cores: 2, ..setup }, &["--memory", "536870912", "2 cores"]);
-    }
-}
-
-#[test]
 fn a_foreign_directory_is_not_taken_for_an_engines() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
@@ -89,27 +76,4 @@ fn a_certificate_that_cannot_be_used_is_refused() {
     let nothing = folder.path().join("nothing.pem").display().to_string();
     let more = vec![format!("--tls-cert={nothing}"), format!("--tls-key={nothing}")];
     assert_refused(&Setup { more, ..Setup::new(&folder.path().join("data")) }, &["nothing.pem"]);
-}
-
-fn serve(arguments: &[&str]) -> Output {
-    Command::new(binary("highwater")).arg("serve").args(arguments).output().unwrap()
-}
-
-#[test]
-fn wrong_usage_exits_with_2_and_does_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let data_dir = format!("--data-dir={}", data.display());
-    for wrong in ["--unknown=1", "--shards=0", "--shards=257", "--memory=much", "--listen=nowhere", "--skew-max=7"] {
-        let output = serve(&[&data_dir, wrong]);
-        assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");
-        let flag = wrong.split('=').next().unwrap();
-        assert!(String::from_utf8_lossy(&output.stderr).contains(flag), "{wrong}: {output:?}");
-        assert!(output.stdout.is_empty() && !data.exists(), "{wrong}: {output:?}");
-    }
-    assert_eq!(serve(&[]).status.code(), Some(2));
-    for wrong in [["run", "--unknown=1"], ["replay", "--speed=fast"]] {
-        let output = Command::new(binary("loadgen")).args(wrong).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
-    }
 }

@@ -16,6 +16,16 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// A command that starts a binary in an environment without settings: what the caller's variables say, to these tests
+/// or to engines of his own, must not reach it.
+pub(crate) fn command(name: &str) -> Command {
+    let mut command = Command::new(binary(name));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HIGHWATER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Brings the workspace up to date; returns the folder of its binaries.
 fn build() -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a start in its place takes the same ports.
 
-use super::binaries::binary;
+use super::binaries::command;
 use super::http::{self, Answer};
 use super::process::{Child, Said};
 use super::wait_for;
@@ -74,7 +74,7 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary("highwater"));
+        let mut command = command("highwater");
         command
             .arg("serve")
             .arg(format!("--data-dir={}", self.data_dir.display()))
@@ -82,8 +82,7 @@ impl Setup {
             .arg(format!("--http={}", self.http))
             .arg(format!("--shards={}", self.shards))
             .arg(format!("--memory={}", self.memory))
-            .args(&self.more)
-            .env_remove("HIGHWATER_LOG");
+            .args(&self.more);
         command.arg(format!("--runtime={}", self.runtime.unwrap_or_else(next_runtime)));
         if self.cores > 0 {
             command.arg(format!("--cores={}", next_cpus(self.cores)));

@@ -148,7 +148,7 @@ fn as_defined(line: &[OsString], found: clap::Error) -> clap::Error {
 
 /// The definition in which what variables and file give takes the place of the defaults of `name`.
 fn layered(definition: Command, name: &str, given: &Layer) -> Command {
-    definition.mut_subcommand(name.to_owned(), |command| {
+    definition.mut_subcommand(name, |command| {
         command.mut_args(|arg| {
             let arg = arg.env(None::<&'static str>);
             match given.get(setting::key(&arg)) {
