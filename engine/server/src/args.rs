@@ -18,15 +18,19 @@ use std::time::Duration;
 /// How settings are found and processes end, below the full help of each command that has settings.
 const SETTINGS_HELP: &str = "\
 Settings:
-  Each can be given by its flag, by its variable or in the file of --config; the flag wins over the variable, the
-  variable over the file, the file over the default. Sizes and durations need their unit (4GiB, 60s). A switch by
-  variable is true, false, 1, 0, yes or no; by flag, --SWITCH=false turns off what the file turns on. An empty
-  variable counts as not set. Unknown flags, variables that begin with HIGHWATER_, and keys are refused.
-  HIGHWATER_LOG filters what is logged to stderr, as in debug or info,highwater=debug.
+  Each can be given by its flag, by its variable or in the file of --config.
+  The flag wins over the variable, the variable over the file, the file over
+  the default. Sizes and durations need their unit: 4GiB, 60s.
+  A switch by variable is true, false, 1, 0, yes or no; by flag,
+  --SWITCH=false turns off what the file turns on.
+  An empty variable counts as not set. Unknown flags, keys and variables that
+  begin with HIGHWATER_ are refused.
+  HIGHWATER_LOG filters what is logged to stderr: debug, info,highwater=debug.
 
 File:
-  TOML, with a table for each command ([serve], [sidecar], [top]) and the flags' names as keys.
-  `highwater config example` prints one, `highwater config check FILE` checks one.
+  TOML: a table for each command ([serve], [sidecar], [top]) with the flags'
+  names as keys. `highwater config example` prints one, `highwater config
+  check FILE` checks one.
 
 Exit codes:
   0 done, 1 failed, 2 wrong usage: nothing was begun.";
@@ -91,11 +95,15 @@ pub struct ServeArguments {
     /// Directory that holds everything the engine keeps; made when it does not exist.
     #[arg(long, env = "HIGHWATER_DATA_DIR", value_name = "DIR", help_heading = "Storage")]
     pub data_dir: PathBuf,
-    /// Log kept behind the last cut, up to 1024TiB; older segments are recycled.
+    /// Log kept behind the last cut, 0B to 1024TiB.
+    ///
+    /// Older segments are recycled.
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "SIZE", help_heading = "Storage",
         value_parser = |text: &str| size(text, 0..=SIZE_BYTES_MAX))]
     pub log_retention: ByteSize,
-    /// Shards, 1 to 256: 16 for a new data directory unless given; fixed once the directory exists.
+    /// Shards, 1 to 256; fixed once the data directory exists.
+    ///
+    /// A new data directory has 16 unless they are given.
     #[arg(long, env = "HIGHWATER_SHARDS", value_name = "COUNT", help_heading = "Storage",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
@@ -104,7 +112,9 @@ pub struct ServeArguments {
         action = ArgAction::Set, value_parser = units::switch, default_value = "false", default_missing_value = "true",
         hide_default_value = true, help_heading = "Storage")]
     pub accept_clock: bool,
-    /// UDP address for producers; core i listens on this port plus i. Port 0 takes free ports.
+    /// UDP address for producers.
+    ///
+    /// Core i listens on this port plus i. Port 0 takes free ports.
     #[arg(long, env = "HIGHWATER_LISTEN", default_value = "127.0.0.1:4433", value_name = "HOST:PORT",
         value_parser = units::address, help_heading = "Network")]
     pub listen: SocketAddr,
@@ -112,18 +122,26 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT",
         value_parser = units::address, help_heading = "Network")]
     pub http: SocketAddr,
-    /// Host that clients are told to reach the cores' ports on; by default the one they dialled.
+    /// Host that clients are told to reach the cores' ports on.
+    ///
+    /// By default the one they dialled.
     #[arg(long, env = "HIGHWATER_ADVERTISE", value_name = "HOST", value_parser = units::host, help_heading = "Network")]
     pub advertise: Option<String>,
-    /// CPUs to pin engine cores to, one core each, 1 to 64, with commas between. A later start may have more or fewer.
+    /// CPUs to pin engine cores to, 1 to 64, with commas between.
+    ///
+    /// Each runs one core. A later start may have more or fewer.
     #[arg(long, env = "HIGHWATER_CORES", default_value = "0", value_delimiter = ',', value_name = "CPU,…",
         value_parser = units::cpu, help_heading = "Resources")]
     pub cores: Vec<usize>,
-    /// CPUs for the helpers (disk housekeeping, merging, HTTP), with commas between. By default those without a core.
+    /// CPUs for the helpers, with commas between.
+    ///
+    /// Helpers do disk housekeeping, merging and HTTP. By default they run where no core is pinned.
     #[arg(long, env = "HIGHWATER_HELPER_CORES", value_delimiter = ',', value_name = "CPU,…",
         value_parser = units::cpu, help_heading = "Resources")]
     pub helper_cores: Vec<usize>,
-    /// Memory that the engine may use, from 512MiB, more for several cores, to 64TiB.
+    /// Memory that the engine may use, 512MiB to 64TiB.
+    ///
+    /// Several cores need more.
     #[arg(long, env = "HIGHWATER_MEMORY", default_value = "4GiB", value_name = "SIZE", help_heading = "Resources",
         value_parser = |text: &str| size(text, 0..=MEMORY_BYTES_MAX))]
     pub memory: ByteSize,
@@ -134,11 +152,13 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_SKEW_MAX", default_value = "60s", value_name = "DURATION", help_heading = "Views",
         value_parser = |text: &str| duration(text, Duration::ZERO..=HOUR))]
     pub skew_max: Duration,
-    /// Further names or addresses, with commas between, for the certificate that the engine makes; may be repeated.
+    /// Further names for the engine's own certificate, with commas between.
+    ///
+    /// Names or addresses; the flag may be repeated. localhost, 127.0.0.1 and ::1 are in it.
     #[arg(long, env = "HIGHWATER_TLS_NAME", value_delimiter = ',', value_name = "NAME,…", help_heading = "Security",
         value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub tls_name: Vec<String>,
-    /// Certificate chain (PEM) to use in place of one's own making; needs --tls-key.
+    /// Certificate chain (PEM) to use in place of the engine's own; needs --tls-key.
     #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE", help_heading = "Security")]
     pub tls_cert: Option<PathBuf>,
     /// Private key (PEM) of --tls-cert.
@@ -152,21 +172,29 @@ pub struct SidecarArguments {
     /// Where further settings are read from.
     #[command(flatten)]
     pub file: FileArgument,
-    /// UDP address of any core of the engine. Without the engine the sidecar starts all the same, and waits for it.
+    /// UDP address of any core of the engine.
+    ///
+    /// Without the engine the sidecar starts all the same, and waits for it.
     #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT", help_heading = "Engine",
         value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub engine: String,
-    /// PEM file of the authority that the engine's certificate is checked against, such as DIR/tls/ca.pem.
+    /// Authority (PEM) that the engine's certificate is checked against.
+    ///
+    /// It is DIR/tls/ca.pem of the engine, unless that has a certificate of another authority.
     #[arg(long, env = "HIGHWATER_CA", value_name = "FILE", help_heading = "Engine")]
     pub ca: PathBuf,
-    /// Name that the engine's certificate must bear; by default the host of --engine.
+    /// Name that the engine's certificate must bear.
+    ///
+    /// By default the host of --engine.
     #[arg(long, env = "HIGHWATER_SERVER_NAME", value_name = "NAME", value_parser = units::host, help_heading = "Engine")]
     pub server_name: Option<String>,
     /// TCP address for HTTP. Port 0 takes a free port.
     #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8081", value_name = "HOST:PORT",
         value_parser = units::address, help_heading = "Readers")]
     pub http: SocketAddr,
-    /// Age of the newest snapshot, from 1s to 1h, above which /readyz turns red; it is served all the same.
+    /// Age of the newest snapshot, 1s to 1h, above which /readyz turns red.
+    ///
+    /// It is served all the same.
     // Snapshots come about each second, so less than one would never be ready.
     #[arg(long, env = "HIGHWATER_STALE_AFTER", default_value = "10s", value_name = "DURATION", help_heading = "Readers",
         value_parser = |text: &str| duration(text, Duration::from_secs(1)..=HOUR))]
@@ -203,7 +231,8 @@ pub struct TopArguments {
     pub ca: PathBuf,
     /// Whose list.
     #[arg(long, env = "HIGHWATER_PERIOD", default_value = "hour", value_name = "PERIOD", help_heading = "Picture",
-        value_parser = PossibleValuesParser::new(Period::ALL.map(Period::as_str)).try_map(|text| text.parse::<Period>()))]
+        value_parser = PossibleValuesParser::new(Period::ALL.map(Period::as_str))
+            .try_map(|text| text.parse::<Period>()))]
     pub period: Period,
     /// Rows shown, 1 to 1000.
     #[arg(long, env = "HIGHWATER_ROWS", default_value_t = 10, value_name = "COUNT", help_heading = "Picture",

@@ -233,7 +233,7 @@ impl Reader<'_> {
         }
         let elsewhere = self.owners(name).into_iter().find(|(key, owner)| key == name && owner != table);
         let tip = match (nearest(name, allowed.iter().copied()), elsewhere) {
-            (Some(near), _) => format!("; did you mean {near}?"),
+            (Some(near), _) => format!(" (did you mean {near}?)"),
             (None, Some((_, owner))) => format!("; it belongs below [{owner}]"),
             (None, None) => String::new(),
         };
@@ -288,8 +288,9 @@ pub(super) fn example_words(arg: &Arg) -> Vec<String> {
         return defaults;
     }
     let name = key(arg);
+    let wanted = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
     let made_up = [
-        format!("/etc/highwater/{name}"),
+        if wanted == "DIR" { "/var/lib/highwater".to_owned() } else { format!("/etc/highwater/{name}") },
         "127.0.0.1:4433".to_owned(),
         "engine.example".to_owned(),
         "16".to_owned(),
@@ -297,7 +298,6 @@ pub(super) fn example_words(arg: &Arg) -> Vec<String> {
         "10s".to_owned(),
         "1GiB".to_owned(),
     ];
-    let wanted = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
     let fits = |word: &&String| {
         let is_path = word.starts_with('/');
         let is_address = word.contains(':');

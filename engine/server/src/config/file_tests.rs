@@ -51,7 +51,7 @@ fn what_is_wrong_is_told_with_its_place_and_the_remedy() {
         ("[serve]\nrows = 3\n", &["it belongs below [top]"]),
         ("[serve]\nconfig = \"f\"\n", &["cannot name another file"]),
         ("[serve]\nnothing-alike = 1\n", &["is unknown; allowed are data-dir"]),
-        ("[server]\n", &["f.toml:1:2: table [server] is unknown; did you mean serve?", "[serve], [sidecar], [top]"]),
+        ("[server]\n", &["f.toml:1:2: table [server] is unknown (did you mean serve?)", "[serve], [sidecar], [top]"]),
         ("[[serve]]\n", &["serve is no table"]),
         ("serve = 1\n", &["serve is no table"]),
         ("memory = \"4GiB\"\n[serve]\n", &["f.toml:1:1: memory stands above every table", "below [serve]"]),

@@ -13,9 +13,9 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     (distance(&best) <= wrong.chars().count().max(3) / 3).then_some(best)
 }
 
-/// `; did you mean X?`, or nothing when no known word is near.
+/// ` (did you mean X?)`, or nothing when no known word is near.
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(wrong, known).map_or_else(String::new, |word| format!("; did you mean {word}?"))
+    nearest(wrong, known).map_or_else(String::new, |word| format!(" (did you mean {word}?)"))
 }
 
 #[cfg(test)]

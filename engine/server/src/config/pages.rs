@@ -124,7 +124,8 @@ fn example_file(definition: &Command) -> String {
         let _ = writeln!(text, "[{}]", command.get_name());
         for arg in setting::settings(command) {
             text.push('\n');
-            comment(&mut text, &arg.get_help().map(ToString::to_string).unwrap_or_default());
+            let help = arg.get_long_help().or(arg.get_help());
+            comment(&mut text, &help.map(ToString::to_string).unwrap_or_default());
             let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
             if !values.is_empty() {
                 comment(&mut text, &format!("Allowed: {}.", values.join(", ")));

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_reason_says_what_is_allowed() {
-        assert!(refused("runtime", "tread").ends_with("; did you mean thread?"));
+        assert!(refused("runtime", "tread").ends_with(" (did you mean thread?)"));
         assert!(refused("period", "week").starts_with("allowed are hour, day, month, all-time"));
         assert!(refused("shards", "257").contains("1..=256"));
         assert!(refused("memory", "4").contains("unit is missing"));
