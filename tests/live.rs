@@ -3,7 +3,7 @@
 //! Its stdout is a pipe here, so pictures come one after the other; what a terminal is sent is tested beside the
 //! drawing. Invariant: what is shown is compared with views that were acknowledged before.
 
-use crate::support::binaries::binary;
+use crate::support::binaries::command;
 use crate::support::views::{NEWEST_MS, write_csv};
 use crate::support::{Engine, Load, SOON, wait_for};
 use highwater_proto::Period;
@@ -15,10 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 fn top_command(engine: &str, ca: &str, more: &[&str]) -> Command {
-    let mut command = Command::new(binary("highwater"));
-    for variable in ["LOG", "PERIOD", "ROWS", "ONCE"] {
-        command.env_remove(format!("HIGHWATER_{variable}"));
-    }
+    let mut command = command("highwater");
     command.arg("top").arg(format!("--engine={engine}")).arg(format!("--ca={ca}")).args(more).stdin(Stdio::null());
     command
 }

@@ -3,8 +3,8 @@
 //! Not a measurement: no time is asserted, since the machine may be busy. Invariant: it takes CPUs that this process
 //! may use, the same one twice where there is only one.
 
-use crate::support::binaries::binary;
-use std::process::{Command, Output};
+use crate::support::binaries::{binary, command};
+use std::process::Output;
 
 /// The cells of a table's line.
 fn cells(line: &str) -> Vec<&str> {
@@ -12,9 +12,9 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 fn compare(arguments: &[String]) -> Output {
-    let mut command = Command::new(binary("runtimes"));
+    let mut command = command("runtimes");
     command.arg(format!("--highwater={}", binary("highwater").display()));
-    command.args(arguments).env_remove("HIGHWATER_LOG").output().unwrap()
+    command.args(arguments).output().unwrap()
 }
 
 #[test]

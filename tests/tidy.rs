@@ -248,7 +248,7 @@ fn the_readme_begins_with_two_commands_that_exist() {
     }
     let root = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
     assert!(root.contains("default-members = [\"engine/server\"]"), "`cargo run` must find the binary highwater");
-    let mut demo = std::process::Command::new(crate::support::binaries::binary("highwater"));
+    let mut demo = crate::support::binaries::command("highwater");
 
     assert!(demo.args(["demo", "--help"]).output().unwrap().status.success(), "highwater demo exists");
 }

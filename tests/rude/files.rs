@@ -3,11 +3,11 @@
 //! Invariant: a file of views is checked whole before anything is sent, and what came from outside is never shown raw.
 
 use super::told;
-use crate::support::binaries::binary;
+use crate::support::binaries::command;
 use crate::support::{Engine, Load, http};
 use highwater_proto::Period;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 const HEADER: &str = "video_id,ts_ms,user_id,region,device\n";
 
@@ -47,7 +47,7 @@ fn files() -> Vec<(&'static str, &'static str, Vec<u8>, Vec<&'static str>)> {
 }
 
 fn replay(file: &Path, engine: &Engine) -> Output {
-    let mut command = Command::new(binary("loadgen"));
+    let mut command = command("loadgen");
     command.arg("replay").arg(file).arg(format!("--engine={}", engine.address())).arg(format!("--ca={}", engine.ca()));
     command.output().unwrap()
 }
@@ -91,13 +91,13 @@ fn ids_that_do_things_to_a_terminal_are_counted_as_they_are_and_shown_escaped() 
     told("ids of control characters, asked for over HTTP", &list.body, "HTTP 200", &["\\u001b[2J", "\\u009b31m"]);
     let views = http::get(&format!("{}/v1/videos/views?video_id=%1b%5b2J%1b%5d0;owned%07", engine.url()));
     assert!(harmless(&views.body) && views.json()["views"][0]["view_count"] == 1, "{views:?}");
-    let mut top = Command::new(binary("highwater"));
+    let mut top = command("highwater");
     top.arg("top").arg(format!("--engine={}", engine.address())).arg(format!("--ca={}", engine.ca())).arg("--once");
     let picture = String::from_utf8(top.output().unwrap().stdout).unwrap();
     assert!(picture.lines().all(harmless) && picture.lines().count() == 2 + ids.len(), "{picture:?}");
     told("the same in `highwater top`", &picture, "exit 0", &["\\u{1b}[2J", "\\u{9b}31m", "\\u{202e}gpj.exe"]);
     // A list that differs from what is asked for names the ids, too.
-    let mut again = Command::new(binary("loadgen"));
+    let mut again = command("loadgen");
     again.arg("replay").arg(&file).args(["--shift-to-now", &format!("--verify={}", engine.url())]);
     let again =
         again.arg(format!("--engine={}", engine.address())).arg(format!("--ca={}", engine.ca())).output().unwrap();

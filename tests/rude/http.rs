@@ -1,7 +1,7 @@
 //! Questions over HTTP that cannot be answered.
 //!
-//! Invariant: each gets a status of the 400s, mostly with a problem document (RFC 9457), at the engine's own door and at
-//! a sidecar apart the same; the next good question is answered.
+//! Invariant: each gets a status of the 400s, mostly with a problem document (RFC 9457), the same at the engine's own
+//! door and at a sidecar apart; the next good question is answered.
 
 use super::told;
 use crate::support::{Engine, Sidecar, http, wait_for};

@@ -1,13 +1,11 @@
 //! Starts that must be refused for what they name: ports, certificates, memory, CPUs; and the line that tells scripts
 //! where a started engine is.
 //!
-//! Invariant: a refused start exits 1, wrong usage exits 2, and neither changes what runs beside it.
+//! Wrong settings are in `settings.rs`. Invariant: a refused start exits 1 and does not change what runs beside it.
 
-use super::{contents, refused, told};
-use crate::support::binaries::binary;
+use super::{contents, refused};
 use crate::support::{Engine, Setup};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Output};
 
 #[test]
 fn the_ready_line_says_where_the_engine_is() {
@@ -144,31 +142,4 @@ fn a_certificate_that_cannot_be_used_is_refused() {
     refused("name the key of another certificate", &with(&good, &foreign), &["cert.pem", "--tls-cert and --tls-key"]);
     assert_eq!(contents(&data), before);
     with(&good, &key).start();
-}
-
-fn serve(arguments: &[&str]) -> Output {
-    Command::new(binary("highwater")).arg("serve").args(arguments).output().unwrap()
-}
-
-#[test]
-fn wrong_usage_exits_with_2_and_does_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let data_dir = format!("--data-dir={}", data.display());
-    for wrong in ["--unknown=1", "--shards=0", "--shards=257", "--memory=much", "--listen=nowhere", "--skew-max=7"] {
-        let output = serve(&[&data_dir, wrong]);
-        assert_eq!(output.status.code(), Some(2), "{wrong}: {output:?}");
-        let flag = wrong.split('=').next().unwrap();
-        told(&format!("say {wrong}"), &String::from_utf8_lossy(&output.stderr), "exit 2", &[flag]);
-        assert!(output.stdout.is_empty() && !data.exists(), "{wrong}: {output:?}");
-    }
-    let output = serve(&[]);
-    assert_eq!(output.status.code(), Some(2));
-    told("name no data directory", &String::from_utf8_lossy(&output.stderr), "exit 2", &["--data-dir"]);
-    for wrong in [["run", "--unknown=1"], ["replay", "--speed=fast"]] {
-        let output = Command::new(binary("loadgen")).args(wrong).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
-        let deed = format!("say loadgen {}", wrong.join(" "));
-        told(&deed, &String::from_utf8_lossy(&output.stderr), "exit 2", &[wrong[1].split('=').next().unwrap()]);
-    }
 }

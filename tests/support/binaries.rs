@@ -4,6 +4,7 @@
 //! this very test, so after `cargo test --workspace` it finds nothing to do. Invariant: the binaries are those of the
 //! sources and of the profile of this test.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,6 +15,21 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     let path = FOLDER.get_or_init(build).join(name);
     assert!(path.is_file(), "{} is missing although cargo has built the workspace", path.display());
     path
+}
+
+/// A command that starts a binary; see [`program`].
+pub(crate) fn command(name: &str) -> Command {
+    program(binary(name))
+}
+
+/// A command that starts a program in an environment without settings: what the caller's variables say, to these tests
+/// or to engines of his own, must not reach it.
+pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HIGHWATER_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Brings the workspace up to date; returns the folder of its binaries.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a start in its place takes the same ports.
 
-use super::binaries::binary;
+use super::binaries::{binary, command, program};
 use super::http::{self, Answer};
 use super::process::{Child, Said};
 use super::wait_for;
@@ -78,9 +78,9 @@ impl Setup {
 
     fn command(&self) -> Command {
         let mut command = match self.shell {
-            "" => Command::new(binary("highwater")),
+            "" => command("highwater"),
             shell => {
-                let mut command = Command::new("sh");
+                let mut command = program("sh");
                 command.args(["-c", &format!("{shell} \"$@\""), "sh"]).arg(binary("highwater"));
                 command
             }
@@ -92,8 +92,7 @@ impl Setup {
             .arg(format!("--http={}", self.http))
             .arg(format!("--shards={}", self.shards))
             .arg(format!("--memory={}", self.memory))
-            .args(&self.more)
-            .env_remove("HIGHWATER_LOG");
+            .args(&self.more);
         command.arg(format!("--runtime={}", self.runtime.unwrap_or_else(next_runtime)));
         if self.cores > 0 {
             command.arg(format!("--cores={}", next_cpus(self.cores)));

@@ -2,12 +2,12 @@
 //!
 //! Invariant: the handle kills and reaps its process when dropped.
 
-use super::binaries::binary;
+use super::binaries::command;
 use super::engine::Engine;
 use super::wait_within;
 use serde_json::Value;
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Load {
     }
 
     fn start(engine: &Engine, arguments: &[&str], more: &[String]) -> Self {
-        let mut child = Command::new(binary("loadgen"))
+        let mut child = command("loadgen")
             .args(arguments)
             .arg(format!("--engine={}", engine.address()))
             .arg(format!("--ca={}", engine.ca()))

@@ -2,12 +2,11 @@
 //!
 //! Invariant: the handle kills and reaps its process when dropped, and shows the log when a test fails.
 
-use super::binaries::binary;
+use super::binaries::command;
 use super::engine::{Ended, Engine};
 use super::http::{self, Answer};
 use super::process::{Child, Said};
 use serde_json::Value;
-use std::process::Command;
 
 /// A running sidecar.
 pub(crate) struct Sidecar {
@@ -36,11 +35,7 @@ impl Sidecar {
     }
 
     fn try_start(arguments: &[&str]) -> Result<Self, Ended> {
-        let mut command = Command::new(binary("highwater"));
-        for variable in ["ENGINE", "CA", "HTTP", "SERVER_NAME", "STALE_AFTER", "LOG"] {
-            command.env_remove(format!("HIGHWATER_{variable}"));
-        }
-        match Child::start(command.arg("sidecar").args(arguments)) {
+        match Child::start(command("highwater").arg("sidecar").args(arguments)) {
             Said::Ready(child, ready) => Ok(Self { child, ready }),
             Said::Ended(ended) => Err(ended),
         }

@@ -9,13 +9,13 @@ use crate::fatal::fatal;
 use crate::live::{Feed, View, cut};
 use crate::screen::Screen;
 use anyhow::{Context, Result};
-use bytesize::ByteSize;
 use highwater_client::ClientConfig;
 use highwater_loadgen::{Progress, Rate, RunOptions, Target};
 use highwater_proto::Period;
 use highwater_sidecar::SnapshotSource;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -71,26 +71,13 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     engine.stop()
 }
 
+/// A small engine on free ports; all else is as by default.
 fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
-    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Ok(ServeArguments {
-        data_dir: directory.join("data"),
-        listen: free,
-        http: free,
-        cores: demo_cores()?,
-        helper_cores: Vec::new(),
-        runtime: crate::runtime::Runtime::default(),
-        shards: None,
-        memory: ByteSize::gib(1),
-        skew_max: Duration::from_secs(60),
-        log_retention: ByteSize::mib(256),
-        tls_name: Vec::new(),
-        tls_cert: None,
-        tls_key: None,
-        token_file: None,
-        advertise: String::new(),
-        accept_clock: false,
-    })
+    let mut data_dir = OsString::from("--data-dir=");
+    data_dir.push(directory.join("data"));
+    let flags = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--memory=1GiB", "--log-retention=256MiB"];
+    let arguments = ServeArguments::from_flags(flags.into_iter().map(OsString::from).chain([data_dir]))?;
+    Ok(ServeArguments { cores: demo_cores()?, ..arguments })
 }
 
 /// A core on the first CPU; the rest is for the load and the helpers.

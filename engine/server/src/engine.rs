@@ -18,10 +18,9 @@ use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
 use crate::tokens::Tokens;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use crossbeam_channel::bounded;
 use highwater_disk::{FileDisk, UringLog};
-use highwater_pipeline::limits::CORES_MAX;
 use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
 use highwater_ranking::IdHash;
@@ -97,7 +96,10 @@ impl Engine {
     /// What is wrong with a flag, an address, a certificate, the memory or the data directory, and the remedy.
     pub fn start(arguments: &ServeArguments) -> Result<Self> {
         let origin = Instant::now();
-        check_cores(&arguments.cores)?;
+        if let Some(misfit) = arguments.check().into_iter().next() {
+            return Err(misfit.into());
+        }
+        arguments.cores.iter().try_for_each(|cpu| runtime::check_cpu(*cpu))?;
         let cores = arguments.cores.len();
         let tokens = read_tokens(arguments)?;
         let helpers = Helpers::new(&arguments.helper_cores, &arguments.cores)?;
@@ -216,20 +218,6 @@ impl Engine {
     }
 }
 
-/// Refuses a list of CPUs that no engine can run on.
-fn check_cores(cpus: &[usize]) -> Result<()> {
-    let mut distinct = cpus.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    if cpus.is_empty() || cpus.len() > CORES_MAX {
-        bail!("--cores names {} CPUs, allowed are 1 to {CORES_MAX}", cpus.len());
-    }
-    if distinct.len() < cpus.len() {
-        bail!("--cores={cpus:?} names a CPU twice: two cores on one CPU would only wait for each other");
-    }
-    cpus.iter().try_for_each(|cpu| Ok(runtime::check_cpu(*cpu)?))
-}
-
 /// One endpoint for each core, on ports in a row, or on free ones.
 fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits) -> Result<Vec<QuicDriver>> {
     let base = arguments.listen;
@@ -311,7 +299,7 @@ fn open_pipelines(
     let recovered = recover(store, &recovery)?;
     let config = PipelineConfig {
         core: 0,
-        host: arguments.advertise.clone(),
+        host: arguments.advertise.clone().unwrap_or_default(),
         instance: directory.instance,
         hash: IdHash::new(directory.hash_seed),
         shards_total: directory.shards,

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod checks;
+pub mod config;
 pub mod core;
 pub mod demo;
 pub mod diagnostics;
@@ -29,3 +31,4 @@ pub mod streams;
 pub mod tls;
 pub mod tokens;
 pub mod top;
+pub mod units;

@@ -2,8 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Stdout carries only what was asked for; all else goes to stderr.
 
-use clap::Parser;
-use highwater::args::{Arguments, Command};
+use highwater::args::Command;
+use highwater::config;
 use highwater::fatal::FAILED;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -12,19 +12,26 @@ use std::sync::atomic::AtomicBool;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let invocation = match config::read(std::env::args_os(), std::env::vars_os()) {
+        Ok(invocation) => invocation,
+        Err(refusal) => return refusal.tell(),
+    };
     // A page that is drawn in place says itself what there is to say.
-    let level = if matches!(arguments.command, Command::Top(_)) { "warn" } else { "info" };
-    let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let level = if matches!(invocation.command, Command::Top(_)) { "warn" } else { "info" };
+    let filter = invocation.log.unwrap_or_else(|| EnvFilter::new(level));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     end_on_panic();
     fail_at_long_files();
-    let outcome = match &arguments.command {
+    config::log(&invocation.settings);
+    let outcome = match &invocation.command {
         Command::Serve(arguments) => highwater::serve::serve(arguments),
         Command::Sidecar(arguments) => highwater::sidecar::sidecar(arguments),
         Command::Demo(arguments) => highwater::demo::demo(arguments),
         Command::Top(arguments) => highwater::top::top(arguments),
+        Command::Config(arguments) => config::pages::config(&arguments.command),
+        Command::Man(arguments) => config::pages::man(arguments.out.as_deref()),
+        Command::Completions(arguments) => config::pages::completions(arguments.shell),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,6 @@ use std::io::Write;
 /// What [`Engine::start`] finds wrong, or a thread that panicked.
 pub fn serve(arguments: &ServeArguments) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
-    tracing::info!(?arguments, "starting");
     let engine = Engine::start(arguments)?;
     let line = serde_json::to_string(&engine.ready).context("the ready line cannot be written")?;
     let mut out = std::io::stdout().lock();

@@ -37,7 +37,6 @@ struct Ready<'a> {
 pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be watched")?;
     let connections_max = http_connections(raise_open_files(), 0)?;
-    tracing::info!(?arguments, "starting");
     let config = ClientConfig {
         server_name: arguments.server_name.clone(),
         idle_timeout: SILENCE_MAX.min(arguments.stale_after),

@@ -1,50 +1,51 @@
-//! The command line of `highwater` from outside: help, version, usage errors.
+//! The command line of `highwater` from outside: help, version, man pages, completions, an error of each kind.
 //!
-//! No engine is started here. Invariant: what is asked for goes to stdout with exit 0, wrong usage to stderr with exit
-//! 2.
+//! No engine is started here; what settings are refused, and how, is held to its words in `tests/rude/settings.rs`.
+//! Invariant: what is asked for goes to stdout with exit 0, wrong usage to stderr with exit 2.
 
 use std::process::{Command, Output};
 
 fn highwater(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
-    // A variable of the shell must not stand in for a flag that is left out on purpose.
-    for variable in ["DATA_DIR", "SHARDS", "ENGINE", "CA"] {
-        command.env_remove(format!("HIGHWATER_{variable}"));
+    // What the caller's variables say, to tests or to engines of his own, must not reach it.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HIGHWATER_")) {
+        command.env_remove(name);
     }
     command.args(arguments).output().expect("the binary can be started")
 }
 
+/// What a command that must succeed prints.
+fn printed(arguments: &[&str]) -> String {
+    let output = highwater(arguments);
+    assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("what is printed is UTF-8")
+}
+
 #[test]
 fn help_names_every_command_and_flag() {
-    let help = highwater(&["--help"]);
-    assert_eq!(help.status.code(), Some(0));
-    let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(["serve", "sidecar", "demo", "top"].iter().all(|command| text.contains(command)), "{text}");
-    let serve = highwater(&["serve", "--help"]);
-    let text = String::from_utf8_lossy(&serve.stdout).into_owned();
-    for flag in
-        ["data-dir", "listen", "http", "cores", "shards", "memory", "skew-max", "tls-name", "tls-cert", "tls-key"]
-    {
-        assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
+    let text = printed(&["--help"]);
+    for command in ["serve", "sidecar", "demo", "top", "config", "man", "completions"] {
+        assert!(text.contains(&format!("\n  {command}")), "{command}: {text}");
     }
-    assert!(serve.status.success() && serve.stderr.is_empty());
-    let top = highwater(&["top", "--help"]);
-    let text = String::from_utf8_lossy(&top.stdout).into_owned();
-    for known in ["--engine", "--ca", "--period", "--rows", "--once", "HIGHWATER_ENGINE", "HIGHWATER_CA"] {
-        assert!(text.contains(known), "{known}: {text}");
+    // The example is made of the definition, so it knows every setting.
+    let mut command = String::new();
+    for line in printed(&["config", "example"]).lines() {
+        if let Some(table) = line.strip_prefix('[') {
+            command = table.trim_end_matches(']').to_owned();
+        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
+            for help in ["-h", "--help"] {
+                let text = printed(&[&command, help]);
+                let variable = format!("HIGHWATER_{}", key.to_uppercase().replace('-', "_"));
+                assert!(text.contains(&format!("--{key}")) && text.contains(&variable), "{key}: {text}");
+            }
+        }
     }
-    let sidecar = highwater(&["sidecar", "--help"]);
-    let text = String::from_utf8_lossy(&sidecar.stdout).into_owned();
-    for flag in ["engine", "ca", "http", "server-name", "stale-after"] {
-        assert!(text.contains(&format!("--{flag}")), "{flag}: {text}");
-    }
+    assert_eq!(command, "top");
 }
 
 #[test]
 fn version_is_the_packages() {
-    let version = highwater(&["--version"]);
-    assert_eq!(version.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("highwater ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(printed(&["--version"]), concat!("highwater ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
@@ -52,22 +53,14 @@ fn wrong_usage_exits_with_2() {
     for wrong in [
         &[][..],
         &["serve"],
-        &["sevre"],
-        &["serve", "--data-dir=d", "--unknown=1"],
-        &["serve", "--data-dir=d", "--shards=0"],
-        &["serve", "--data-dir=d", "--cores=first"],
-        &["serve", "--data-dir=d", "--tls-cert=c"],
         &["sidecar"],
         &["sidecar", "--engine=localhost:4433"],
-        &["sidecar", "--engine=localhost:4433", "--ca=c", "--http=here"],
-        &["sidecar", "--engine=localhost:4433", "--ca=c", "--stale-after=999ms"],
+        &["top"],
         &["demo", "--duration=10"],
         &["demo", "--rate=0"],
-        &["top"],
-        &["top", "--engine=127.0.0.1:1"],
-        &["top", "--engine=127.0.0.1:1", "--ca=c", "--period=week"],
-        &["top", "--engine=127.0.0.1:1", "--ca=c", "--rows=0"],
-        &["top", "--engine=127.0.0.1:1", "--ca=c", "--rows=1001"],
+        &["config"],
+        &["config", "check"],
+        &["completions", "tcsh"],
     ] {
         let output = highwater(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
@@ -82,4 +75,36 @@ fn a_top_list_that_cannot_be_had_is_an_error_that_names_what() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("/nowhere/ca.pem") && text.contains("tls/ca.pem"), "{text}");
     assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn man_pages_are_printed_and_written_for_each_command() {
+    let page = printed(&["man"]);
+    assert!(page.contains(".TH highwater 1"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("made/here");
+    assert_eq!(printed(&["man", &format!("--out={}", out.display())]), "");
+    let serve = std::fs::read_to_string(out.join("highwater-serve.1")).unwrap();
+    assert!(serve.contains("data\\-dir") && serve.contains("HIGHWATER_DATA_DIR"), "{serve}");
+    for name in ["highwater.1", "highwater-sidecar.1", "highwater-top.1", "highwater-config-check.1"] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = highwater(&["man", &format!("--out={}", file.display())]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(file.to_str().unwrap()) && text.contains("--out"), "{text}");
+}
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(printed(&["completions", shell]).contains("accept-clock"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("highwater.bash");
+    std::fs::write(&script, printed(&["completions", "bash"])).unwrap();
+    let checked = Command::new("bash").arg("-n").arg(&script).output().expect("bash is there");
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
 }

@@ -1,4 +1,4 @@
-//! JSON that may be shown on a terminal: no character of a string moves the cursor, changes colours or turns text round.
+//! JSON that may be shown on a terminal: no character of a string moves the cursor, changes colours or turns text.
 //!
 //! What it is not: another format. JSON must escape U+0000 to U+001F only; here DEL, the C1 controls, the line and
 //! paragraph separators and the characters that change the direction of text are escaped too. Invariant: every JSON
@@ -36,7 +36,8 @@ impl Formatter for ShownSafely {
 
 /// Characters that do something to a terminal and that JSON may hold as they are; all are below U+10000.
 fn is_unsafe(character: char) -> bool {
-    matches!(character, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || matches!(character, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

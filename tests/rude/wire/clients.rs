@@ -3,7 +3,7 @@
 //! Invariant: each ends by itself, with exit code 1 and words that name a remedy.
 
 use super::{Victim, told};
-use crate::support::binaries::binary;
+use crate::support::binaries::command;
 use crate::support::{Engine, Setup, block_on};
 use highwater_client::{ClientError, Producer};
 use highwater_proto::CloseReason;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Runs a small load that must fail, and holds its words to what they must say.
 fn refuse(deed: &str, engine: &str, ca: &str, more: &[&str], words: &[&str]) {
-    let output = Command::new(binary("loadgen"))
+    let output = command("loadgen")
         .args(["run", "--rate=1000", "--duration=1s"])
         .args([&format!("--engine={engine}"), &format!("--ca={ca}")])
         .args(more)

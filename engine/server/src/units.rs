@@ -1,0 +1,243 @@
+//! Values with units, read and written: sizes, durations, switches, addresses, CPUs, host names.
+//!
+//! What it is not: a list of settings; which of them takes what is said in `args.rs`. Invariant: every refusal says
+//! what is allowed and gives an example, and what [`size_text`] and [`duration_text`] write is read back as the same value.
+
+use crate::config::nearest::did_you_mean;
+use bytesize::ByteSize;
+use highwater_proto::limits::HOST_BYTES_MAX;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Units of sizes with their bytes; read in whatever case.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// Units of durations that are told; humantime knows longer names of the same.
+const DURATION_UNITS: [&str; 5] = ["ms", "s", "m", "h", "d"];
+
+/// Words for switches.
+const SWITCH_WORDS: [(&str, bool); 6] =
+    [("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];
+
+/// Reads a size such as `4GiB` or `1.5 GB`, within `allowed` bytes.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn size(text: &str, allowed: RangeInclusive<u64>) -> Result<ByteSize, String> {
+    let (number, unit) = split_unit(text);
+    let units = SIZE_UNITS.map(|(name, _)| name);
+    let example = if number.is_empty() { "4" } else { number };
+    let choice = format!("allowed are {}, such as {example}GiB", units.join(", "));
+    if number.is_empty() {
+        return Err(format!("a size is a number with its unit: {choice}"));
+    }
+    if unit.is_empty() {
+        return Err(format!("its unit is missing: {choice}"));
+    }
+    let Some((_, unit_bytes)) = SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) else {
+        let tip = did_you_mean(unit, units);
+        return Err(format!("unit {unit:?} is unknown: {choice}{tip}"));
+    };
+    let bytes = scaled(number, *unit_bytes).ok_or_else(|| format!("{number:?} is no number of {unit}: {choice}"))?;
+    let limits = || format!("{} to {} are allowed", size_text(*allowed.start()), size_text(*allowed.end()));
+    match u64::try_from(bytes) {
+        Ok(bytes) if allowed.contains(&bytes) => Ok(ByteSize::b(bytes)),
+        _ => Err(limits()),
+    }
+}
+
+/// A size in the largest binary unit that is whole, such as `4GiB`.
+pub fn size_text(bytes: u64) -> String {
+    let whole = SIZE_UNITS.iter().take(5).rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+/// Number and unit of a text, without the space around them.
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// A decimal number times a unit, in whole bytes. Parts of a byte are dropped.
+fn scaled(number: &str, unit_bytes: u64) -> Option<u128> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    // More digits than these would not fit, and no size needs them.
+    if part.is_empty() || part.len() > 9 {
+        return None;
+    }
+    let whole = u128::from(whole.parse::<u64>().ok()?) * u128::from(unit_bytes);
+    let part = u128::from(part.parse::<u64>().ok()?) * u128::from(unit_bytes) / 10u128.pow(part.len() as u32);
+    Some(whole + part)
+}
+
+/// Reads a duration such as `60s` or `1m 30s`, of whole milliseconds within `allowed`.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duration, String> {
+    use humantime::DurationError;
+    let (number, _) = split_unit(text);
+    let example = if number.is_empty() { "10" } else { number };
+    let choice = format!("allowed are {}, such as {example}s", DURATION_UNITS.join(", "));
+    let found = humantime::parse_duration(text).map_err(|error| match error {
+        DurationError::UnknownUnit { unit, .. } if unit.is_empty() => format!("its unit is missing: {choice}"),
+        DurationError::UnknownUnit { unit, .. } => {
+            format!("unit {unit:?} is unknown: {choice}{}", did_you_mean(&unit, DURATION_UNITS))
+        }
+        // A number with nothing behind it is told as a lack of characters.
+        _ if number == text.trim() && !number.is_empty() => format!("its unit is missing: {choice}"),
+        _ => format!("a duration is a number with its unit: {choice}"),
+    })?;
+    if !allowed.contains(&found) {
+        let (least, most) = (duration_text(*allowed.start()), duration_text(*allowed.end()));
+        return Err(format!("{least} to {most} are allowed"));
+    }
+    if !found.subsec_nanos().is_multiple_of(1_000_000) {
+        return Err("only whole milliseconds are counted: round it to ms".to_owned());
+    }
+    Ok(found)
+}
+
+/// A duration in units that are read back, such as `1m 30s`.
+pub fn duration_text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// Reads what a switch is set to.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn switch(text: &str) -> Result<bool, String> {
+    let known = SWITCH_WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
+    let words = SWITCH_WORDS.map(|(word, _)| word).join(", ");
+    known.map(|(_, value)| *value).ok_or_else(|| format!("a switch is on or off: allowed are {words}"))
+}
+
+/// Reads an address to listen on: no name, since a name may stand for several.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an address to listen on is an IP address and a port up to 65535, such as 127.0.0.1:8080, 0.0.0.0:8080 or \
+         [::1]:8080"
+            .to_owned()
+    })
+}
+
+/// Reads the number of a CPU.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn cpu(text: &str) -> Result<usize, String> {
+    text.trim().parse().map_err(|_| "CPUs are numbers from 0, with a comma between two, such as 0,1".to_owned())
+}
+
+/// Reads a host that clients are told: a name or an address without a port.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn host(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    if text.len() <= HOST_BYTES_MAX && (is_address || is_name) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "a host is a name or an IP address of up to {HOST_BYTES_MAX} characters without port, such as engine.example"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY_SIZE: RangeInclusive<u64> = 0..=u64::MAX;
+    const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+    #[test]
+    fn sizes_are_read_in_any_case_and_written_in_one() {
+        for (text, bytes, canonical) in [
+            ("4GiB", 4 << 30, "4GiB"),
+            ("4gib", 4 << 30, "4GiB"),
+            ("4 GIB", 4 << 30, "4GiB"),
+            ("4096MiB", 4 << 30, "4GiB"),
+            ("1.5GiB", 3 << 29, "1536MiB"),
+            ("1gb", 1_000_000_000, "1000000000B"),
+            ("1024kB", 1_024_000, "1000KiB"),
+            ("0B", 0, "0B"),
+        ] {
+            assert_eq!(size(text, ANY_SIZE).unwrap().as_u64(), bytes, "{text}");
+            assert_eq!(size_text(bytes), canonical, "{text}");
+            assert_eq!(size(canonical, ANY_SIZE).unwrap().as_u64(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_without_its_unit_or_with_another_is_refused_with_those_allowed() {
+        for (text, words) in [
+            ("4", &["unit is missing", "KiB", "TB", "4GiB"][..]),
+            ("4G", &["\"G\" is unknown", "GiB"]),
+            ("4GiBi", &["\"GiBi\" is unknown", "did you mean GiB?"]),
+            ("1.2.3GiB", &["no number"]),
+            ("-4GiB", &["a number with its unit", "4GiB"]),
+            ("much", &["a number with its unit"]),
+            ("", &["a number with its unit"]),
+            ("99999999TiB", &["0B to", "are allowed"]),
+        ] {
+            let refused = size(text, ANY_SIZE).unwrap_err();
+            words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
+        }
+        assert_eq!(size("2MiB", 0..=1 << 20).unwrap_err(), "0B to 1MiB are allowed");
+    }
+
+    #[test]
+    fn durations_are_read_and_written() {
+        for (text, milliseconds, canonical) in
+            [("60s", 60_000, "1m"), ("1m 30s", 90_000, "1m 30s"), ("250ms", 250, "250ms"), ("0s", 0, "0s")]
+        {
+            let read = duration(text, ANY_TIME).unwrap();
+            assert_eq!((read.as_millis(), duration_text(read).as_str()), (milliseconds, canonical));
+            assert_eq!(duration(canonical, ANY_TIME).unwrap(), read);
+        }
+    }
+
+    #[test]
+    fn a_duration_without_its_unit_or_with_another_is_refused_with_those_allowed() {
+        for (text, words) in [
+            ("7", &["unit is missing", "ms, s, m, h, d", "7s"][..]),
+            ("7sx", &["\"sx\" is unknown", "did you mean s?"]),
+            ("soon", &["a number with its unit", "10s"]),
+            ("", &["a number with its unit"]),
+            ("-1s", &["a number with its unit"]),
+            ("2h", &["0s to 1h are allowed"]),
+            ("500us", &["whole milliseconds"]),
+            ("99999999999999999999s", &["a number with its unit"]),
+        ] {
+            let refused = duration(text, ANY_TIME).unwrap_err();
+            words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
+        }
+    }
+
+    #[test]
+    fn switches_hosts_and_addresses_are_read() {
+        assert_eq!([switch("yes"), switch("FALSE"), switch("1")], [Ok(true), Ok(false), Ok(true)]);
+        assert!(switch("on").unwrap_err().contains("true, false, 1, 0, yes, no"));
+        assert!(["engine.example", "10.0.0.1", "::1"].iter().all(|text| host(text).is_ok()));
+        assert!(["", "engine:4433", "a b"].iter().all(|text| host(text).is_err()));
+        assert!(address("localhost:1").unwrap_err().contains("127.0.0.1:8080"));
+        assert!(cpu("first").unwrap_err().contains("0,1"));
+    }
+}
