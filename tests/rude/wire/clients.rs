@@ -12,7 +12,6 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 /// Runs a small load that must fail, and holds its words to what they must say.
