@@ -1,7 +1,8 @@
 //! Values with units, read and written: sizes, durations, switches, addresses, CPUs, host names.
 //!
 //! What it is not: a list of settings; which of them takes what is said in `args.rs`. Invariant: every refusal says
-//! what is allowed and gives an example, and what [`size_text`] and [`duration_text`] write is read back as the same value.
+//! what is allowed and gives an example, and what [`size_text`] and [`duration_text`] write is read back as the same
+//! value.
 
 use crate::config::nearest::did_you_mean;
 use bytesize::ByteSize;
