@@ -111,6 +111,6 @@ mod tests {
 
     #[test]
     fn words_of_the_other_side_do_not_reach_the_terminal_raw() {
-        assert_eq!(printable(b"no \x1b[2J\n\xff \"q\" \xc2\x9b"), "no \\u{1b}[2J\\u{a} \u{fffd} \"q\" \\u{9b}");
+        assert_eq!(printable(b"no \x1b[2J\n\xff \"q\" \xc2\x9b"), "no \\u{1b}[2J\\u{a}\u{fffd} \"q\" \\u{9b}");
     }
 }
