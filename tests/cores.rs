@@ -103,24 +103,3 @@ fn lists_are_the_same_on_any_number_of_cores() {
     assert_eq!(two.lists(), lists, "one core, then two");
     assert!(two.log().contains(" records=0 "), "a clean stop leaves nothing to replay: {}", two.log());
 }
-
-#[test]
-fn cores_that_cannot_be_had_are_refused_with_the_remedy() {
-    let folder = tempfile::tempdir().unwrap();
-    let refused = |cores: &str, more: &[&str]| {
-        let mut setup = Setup { cores: 0, ..Setup::new(folder.path()) };
-        setup.more = [&[cores], more].concat().iter().map(|text| (*text).to_owned()).collect();
-        let ended = setup.refused();
-        assert_eq!(ended.code, Some(1), "{ended:?}");
-        ended.log
-    };
-    let twice = refused("--cores=0,0", &[]);
-    assert!(twice.contains("twice"), "{twice}");
-    let foreign = refused("--cores=9999", &[]);
-    assert!(foreign.contains("9999") && foreign.contains("--cores"), "{foreign}");
-    let many = (0..65).map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",");
-    let many = refused(&format!("--cores={many}"), &[]);
-    assert!(many.contains("1 to 64"), "{many}");
-    let helper = refused("--cores=0", &["--helper-cores=9999"]);
-    assert!(helper.contains("9999") && helper.contains("--helper-cores"), "{helper}");
-}
