@@ -164,7 +164,7 @@ impl ReplayArgs {
 fn read_token(path: &Path) -> Result<Vec<u8>, LoadError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let token = text.lines().map(str::trim_ascii).find(|line| !line.is_empty() && !line.starts_with('#'));
     token.map(|token| token.as_bytes().to_vec()).ok_or_else(|| LoadError::Option {
         option: "token-file",
         value: path.display().to_string(),

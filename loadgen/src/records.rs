@@ -95,8 +95,9 @@ impl<R: Read> Records<R> {
             }
             fed += rest.len();
             if fed > RECORD_BYTES_MAX {
-                let reason =
-                    format!("begins a record of more than {RECORD_BYTES_MAX} bytes; a quote may not be closed");
+                let reason = format!(
+                    "begins a record of more than {RECORD_BYTES_MAX} bytes; a quote may not be closed, or lines end with CR alone"
+                );
                 return Err(self.refuse(line, field_bytes, reason));
             }
             let (result, taken, written, ended) =

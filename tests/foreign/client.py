@@ -376,7 +376,7 @@ async def follow(dialled, accepted, epoch, welcome):
               f"{sum(n for n, _ in board.rows)} views of {len(board.rows)} videos in [{board.start}, {board.end})")
     print("5. look-ups")
     for video in [snapshot.boards[ALL_TIME].rows[0][1], "Zürich-001", "Zürich-006", "Zürich-011", "never viewed"]:
-        bounds = None  # an answer does not say which windows it is about: take those of the snapshots around it
+        bounds = None  # an answer has the windows of its epoch: ask between two snapshots with the same ones
         while bounds != (bounds := [(key, board.start, board.end) for key, board in sorted(snapshot.boards.items())]):
             answer = (stream := await ask(dialled, lookup(video), connections)).answer
             snapshot = await snapshot_from(feed, max(answer.epoch, snapshot.epoch + 1))

@@ -95,7 +95,7 @@ fn run(tool: &str, arguments: &[&str]) -> Option<()> {
     }
 }
 
-/// An engine on a disk of its own, which is unmounted after it has ended.
+/// An engine on a disk of its own, which is unmounted after it has ended. Where it is taken apart, the folder must be named first: what is bound last is dropped first.
 struct Place {
     setup: Setup,
     mount: Mount,
@@ -129,7 +129,7 @@ const NO_SEGMENT: &str = "no room for the log's next segment";
 /// The disk has no room for a further segment, but for cut files: batches are refused, all else goes on.
 #[test]
 fn a_disk_that_fills_under_load_refuses_batches_and_goes_on_when_there_is_room() {
-    let Some(Place { setup, mount, _folder }) = place() else { return };
+    let Some(Place { _folder, mount, setup }) = place() else { return };
     // Room for one segment beside the reserve; the load needs more.
     let ballast = mount.fill((256 + 64 + 20) * MIB);
     let engine = setup.start();
@@ -158,13 +158,13 @@ fn a_disk_that_fills_under_load_refuses_batches_and_goes_on_when_there_is_room()
 /// Not a block is left, as another program can bring about: even what the engine keeps room for cannot be written.
 #[test]
 fn a_disk_without_a_block_left_is_waited_for() {
-    let Some(Place { setup, mount, _folder }) = place() else { return };
+    let Some(Place { _folder, mount, setup }) = place() else { return };
     let engine = setup.start();
     let load = ["run", "--rate=2000", "--duration=95s", "--videos=3000", "--producers=2", "--batch=100"];
     let load = Load::verified(&engine, &load);
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
     let ballast = mount.fill(0);
-    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") == 1).then_some(()));
+    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let line = engine.log().lines().find(|line| line.contains("which is tried again")).unwrap().to_owned();
     told("leave not a block on the disk", &line, "waits", &["no room for the", "free space"]);
     assert_eq!(engine.ask("/v1/videos/top?period=hour&k=3").status, 200, "reads are served");
@@ -180,7 +180,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     // Once more, and this time room is made while it runs.
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
     let ballast = mount.fill(0);
-    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") == 1).then_some(()));
+    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let stood = epoch(&engine);
     std::fs::remove_file(ballast).unwrap();
     wait_for("snapshots that go on", || (epoch(&engine) > stood + 1).then_some(()));
@@ -191,7 +191,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
 
 #[test]
 fn a_first_start_on_a_full_disk_leaves_nothing_that_a_later_one_stumbles_over() {
-    let Some(Place { setup, mount, _folder }) = place() else { return };
+    let Some(Place { _folder, mount, setup }) = place() else { return };
     // From not a block to some: each start comes further, and each is a refusal or a start.
     let ballast = mount.fill(0);
     refused("start a new engine on a full disk", &setup, &["No space left on device", "free space"]);

@@ -65,7 +65,15 @@ pub(crate) struct Closed {
 impl Line {
     /// A line to the engine's first core.
     pub(crate) async fn open(engine: &Engine) -> Self {
-        let (_endpoint, connection) = connect(engine, 1 << 20).await;
+        Self::open_at(engine, 0).await
+    }
+
+    /// A line to the engine's core of this number.
+    pub(crate) async fn open_at(engine: &Engine, core: usize) -> Self {
+        let address = engine.ready["listen"][core].as_str().unwrap();
+        let alpn = [highwater_proto::ALPN.to_vec()];
+        let (_endpoint, connection) = try_connect(address, engine.ca(), &alpn, 1 << 20).await;
+        let connection = connection.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Self { _endpoint, connection, send, receive }
     }

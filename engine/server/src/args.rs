@@ -156,7 +156,7 @@ pub struct ServeArguments {
     ///
     /// Names or addresses; the flag may be repeated. localhost, 127.0.0.1 and ::1 are in it.
     #[arg(long, env = "HIGHWATER_TLS_NAME", value_delimiter = ',', value_name = "NAME,…", help_heading = "Security",
-        value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        value_parser = units::certificate_name)]
     pub tls_name: Vec<String>,
     /// Certificate chain (PEM) to use in place of the engine's own; needs --tls-key.
     #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE", help_heading = "Security")]
@@ -181,7 +181,7 @@ pub struct SidecarArguments {
     ///
     /// Without the engine the sidecar starts all the same, and waits for it.
     #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT", help_heading = "Engine",
-        value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        value_parser = units::remote)]
     pub engine: String,
     /// Authority (PEM) that the engine's certificate is checked against.
     ///
@@ -209,7 +209,7 @@ pub struct SidecarArguments {
 /// Flags of `highwater demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArguments {
-    /// How long to run, 1s to 365days; without it, until Ctrl-C.
+    /// How long to run, 1s to 365d; without it, until Ctrl-C.
     #[arg(long, value_name = "DURATION", value_parser = |text: &str| duration(text, Duration::from_secs(1)..=YEAR))]
     pub duration: Option<Duration>,
     /// Views to send, each second, up to 1000000.
@@ -229,7 +229,7 @@ pub struct TopArguments {
     pub file: FileArgument,
     /// UDP address of the engine, of any of its cores.
     #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT", help_heading = "Engine",
-        value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        value_parser = units::remote)]
     pub engine: String,
     /// Certificate authority (PEM) that the engine is trusted by: DIR/tls/ca.pem of the engine.
     #[arg(long, env = "HIGHWATER_CA", value_name = "FILE", help_heading = "Engine")]

@@ -50,7 +50,8 @@ impl ServeArguments {
     fn check_ports(&self) -> Option<Misfit> {
         let (base, count) = (usize::from(self.listen.port()), self.cores.len());
         let room = usize::from(u16::MAX) + 1 - base;
-        if base == 0 || count <= room {
+        // Too many cores are told by themselves.
+        if base == 0 || count <= room || count > CORES_MAX {
             return None;
         }
         let (listen, last) = (self.listen, usize::from(u16::MAX) + 1 - count);
@@ -109,6 +110,7 @@ mod tests {
         for (flags, key, words) in [
             (&["--cores=3,3"][..], "cores", &["[3, 3]", "twice"][..]),
             (&[&cores], "cores", &["65 CPUs", "1 to 64"]),
+            (&[&format!("--cores={}", vec!["0"; 65_537].join(","))], "cores", &["65537 CPUs", "1 to 64"]),
             (&["--listen=127.0.0.1:65535", "--cores=0,1"], "listen", &["core 1", "up to 65534"]),
             (&["--memory=1MiB"], "memory", &["1048576", "512MiB"]),
             (&["--memory=512MiB", "--cores=0,1"], "memory", &["2 cores"]),

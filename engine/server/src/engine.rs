@@ -224,8 +224,7 @@ fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits
     let bind = |core: usize| {
         let offset = if base.port() == 0 { 0 } else { core };
         let port = u16::try_from(usize::from(base.port()) + offset);
-        let port =
-            port.with_context(|| format!("--listen={base} leaves no port for core {core}: choose a lower one"))?;
+        let port = port.expect("the settings were checked: each core has a port");
         bind_patiently(|| QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone()))
     };
     (0..arguments.cores.len()).map(bind).collect()

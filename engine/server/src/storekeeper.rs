@@ -17,8 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long after an errand found the disk full it is tried again.
+/// How long after an errand found the disk full it is tried again; doubled with each try that fails, since one may
+/// write much before it does.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The longest that an errand waits for its next try.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// What the helper brings back to a core.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ struct Stalled {
     errand: Errand,
     error: StorageError,
     retry_at: Instant,
+    pause: Duration,
 }
 
 /// What must be written, and for whom.
@@ -172,7 +177,8 @@ impl<D: Disk> Storekeeper<D> {
         match self.perform(&errand) {
             Err(error) if error.is_no_space() && !self.stop.load(Ordering::Relaxed) => {
                 tracing::error!("no room for {errand}, which is tried again until there is: {error}");
-                self.stalled = Some(Stalled { errand, error, retry_at: Instant::now() + RETRY_AFTER });
+                let retry_at = Instant::now() + RETRY_AFTER;
+                self.stalled = Some(Stalled { errand, error, retry_at, pause: RETRY_AFTER });
                 Ok(())
             }
             outcome => outcome,
@@ -201,10 +207,15 @@ impl<D: Disk> Storekeeper<D> {
             for core in wanted {
                 self.answer(core, StoreAnswer::NoSpace(stalled.error.to_string()));
             }
-            match self.requests.recv_deadline(stalled.retry_at) {
+            let soon = Instant::now() + RETRY_AFTER;
+            match self.requests.recv_deadline(stalled.retry_at.min(soon)) {
                 Ok((core, StoreRequest::PrepareSegment)) => self.segments_wanted.push_back(core),
                 Ok(other) => self.put_behind(&mut stalled, other),
-                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if Instant::now() >= stalled.retry_at || self.stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
                 // The cores are gone; the one thing left is to try.
                 Err(RecvTimeoutError::Disconnected) => {
                     std::thread::sleep(stalled.retry_at.saturating_duration_since(Instant::now()));
@@ -212,11 +223,14 @@ impl<D: Disk> Storekeeper<D> {
                 }
             }
         }
-        match self.perform(&stalled.errand) {
+        // Segments that were kept when the disk was full before may be what is in the way.
+        let outcome = self.recycle().and_then(|_| self.perform(&stalled.errand));
+        match outcome {
             Ok(()) => tracing::info!("there was room for {}", stalled.errand),
             Err(error) if error.is_no_space() && !self.stop.load(Ordering::Relaxed) => {
                 stalled.error = error;
-                stalled.retry_at = Instant::now() + RETRY_AFTER;
+                stalled.pause = (2 * stalled.pause).min(RETRY_AFTER_MAX);
+                stalled.retry_at = Instant::now() + stalled.pause;
                 self.stalled = Some(stalled);
             }
             Err(error) => fatal("the data directory could not be written or read", &error),
@@ -241,17 +255,21 @@ impl<D: Disk> Storekeeper<D> {
         self.behind.push_back((core, request));
     }
 
+    /// Gives up segments that cut files cover; on a full disk they stay until it is tried again.
+    fn recycle(&mut self) -> Result<usize, StorageError> {
+        match self.store.recycle(self.log_retention_bytes) {
+            Err(error) if error.is_no_space() => Ok(0),
+            outcome => outcome,
+        }
+    }
+
     fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
         if self.store.is_covered(parts) {
             self.answer_all(|| StoreAnswer::CutEmpty);
             return Ok(());
         }
         let header = self.store.write_cut(parts)?;
-        // The cut file is there; on a full disk the segments that it covers stay until the next.
-        let recycled = match self.store.recycle(self.log_retention_bytes) {
-            Err(error) if error.is_no_space() => 0,
-            outcome => outcome?,
-        };
+        let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
         Ok(())
@@ -288,5 +306,72 @@ impl<D: Disk> Storekeeper<D> {
         if desk.brought.send(brought).is_ok() {
             desk.waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Parking;
+    use crossbeam_channel::bounded;
+    use highwater_proto::InstanceId;
+    use highwater_storage::{Directory, DirectoryId, MemoryDisk, OpenOptions};
+
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    /// A disk, its helper's ends, and the helper's thread.
+    struct Setup {
+        disk: MemoryDisk,
+        requests: Sender<(u16, StoreRequest)>,
+        brought: Receiver<Brought>,
+        thread: std::thread::JoinHandle<()>,
+    }
+
+    fn start() -> Setup {
+        let disk = MemoryDisk::new();
+        let create = Directory {
+            id: DirectoryId(1),
+            instance: InstanceId(2),
+            hash_seed: 3,
+            shards: 1,
+            lateness_max_ms: 600_000,
+            segment_bytes: 1 << 20,
+        };
+        let mut store = Store::open(disk.clone(), OpenOptions::new(create)).unwrap();
+        store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
+        store.open_generations(1).unwrap();
+        let (requests, received) = bounded(16);
+        let (sender, brought) = bounded(16);
+        let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
+        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
+    }
+
+    /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile a core that wants a segment
+    /// is told how it stands.
+    #[test]
+    fn errands_wait_for_room_in_order_and_segments_are_refused_meanwhile() {
+        let Setup { disk, requests, brought, thread } = start();
+        let next = || brought.recv_timeout(WAIT_MAX).unwrap();
+        disk.fill_after(0);
+        let send = |request| requests.send((0, request)).unwrap();
+        send(StoreRequest::LeaseEpochs { count: 10 });
+        send(StoreRequest::RecordMinute(Minute(5)));
+        send(StoreRequest::PrepareSegment);
+        assert!(matches!(next(), Brought::Answer(StoreAnswer::NoSpace(_))), "the only answer on a full disk");
+        send(StoreRequest::RecordMinute(Minute(7)));
+        send(StoreRequest::PrepareSegment);
+        assert!(matches!(next(), Brought::Answer(StoreAnswer::NoSpace(_))));
+        disk.make_room();
+        let Brought::Answer(StoreAnswer::EpochsLeased(first)) = next() else { panic!("no lease") };
+        assert!(matches!(next(), Brought::Answer(StoreAnswer::MinuteRecorded(Minute(7)))), "the latest minute, once");
+        send(StoreRequest::LeaseEpochs { count: 10 });
+        let Brought::Answer(StoreAnswer::EpochsLeased(second)) = next() else { panic!("no lease") };
+        assert_eq!(second.0, first.0 + 10, "what found no room leased nothing");
+        send(StoreRequest::PrepareSegment);
+        assert!(matches!(next(), Brought::Segment(_)), "there is room again");
+        drop(requests);
+        thread.join().unwrap();
+        assert!(brought.try_recv().is_err());
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
 use highwater_proto::limits::FRAME_HEADER_BYTES;
 use highwater_proto::{CloseReason, DecodeError, Epoch, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +77,8 @@ struct Stream {
     frame: Option<FrameHeader>,
     chunks: Vec<Bytes>,
     chunk_bytes: usize,
+    /// Whether the client has ended its side.
+    finished: bool,
 }
 
 /// A stream that wants snapshots.
@@ -103,10 +105,11 @@ pub struct Streams {
     sessions: HashMap<SessionId, StreamKey>,
     blocked: VecDeque<StreamKey>,
     subscribers: Vec<Subscriber>,
+    /// Connections that a breach has closed and that are not gone yet: nothing more of them is read or counted.
+    closing: HashSet<ConnectionKey>,
     sessions_begun: u64,
     deeds: VecDeque<Deed>,
-    /// Streams that wait for one video's counts; at most one question each. What is put to a stream that is gone by the
-    /// time of its answer is dropped.
+    /// Streams that wait for one video's counts, each with one question: never more than there are open streams.
     lookups: VecDeque<(StreamKey, Box<str>)>,
     /// What producers must send one of; `None` where any may send.
     tokens: Option<Arc<Tokens>>,
@@ -128,7 +131,11 @@ impl Streams {
 
     /// The next stream that waits for a video's counts, and the video.
     pub fn poll_lookup(&mut self) -> Option<(StreamKey, Box<str>)> {
-        self.lookups.pop_front()
+        let (key, video_id) = self.lookups.pop_front()?;
+        if self.streams.get(&key).is_some_and(|stream| stream.finished) {
+            self.forget(key);
+        }
+        Some((key, video_id))
     }
 
     /// The next thing for the driver to do.
@@ -160,6 +167,9 @@ impl Streams {
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
         self.subscribers.retain(|one| one.stream != key);
+        if stream.role == Role::Lookup {
+            self.lookups.retain(|(one, _)| *one != key);
+        }
         Some(stream.session)
     }
 }
@@ -186,7 +196,9 @@ impl Intakes<'_> {
         loop {
             let Some(stream) = self.streams.streams.get_mut(&key) else { return };
             // What stands behind a breach is not read: it would be counted as another one.
-            if stream.is_whole() || self.pipeline.has_closed(stream.session) {
+            let is_closed =
+                self.streams.closing.contains(&key.connection()) || self.pipeline.has_closed(stream.session);
+            if stream.is_whole() || is_closed {
                 return;
             }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
@@ -298,8 +310,10 @@ impl Intakes<'_> {
         if let Some(session) = self.streams.forget(key) {
             self.pipeline.handle_disconnect(session);
         }
-        self.pipeline.count_violation(reason);
-        self.streams.deeds.push_back(Deed::Close(key.connection(), reason, text));
+        if self.streams.closing.insert(key.connection()) {
+            self.pipeline.count_violation(reason);
+            self.streams.deeds.push_back(Deed::Close(key.connection(), reason, text));
+        }
     }
 }
 
@@ -334,7 +348,10 @@ impl Application for Intakes<'_> {
         } else if stream.role == Role::New {
             self.end(key);
         } else if stream.role == Role::Lookup {
-            self.streams.forget(key);
+            stream.finished = true;
+            if !self.streams.lookups.iter().any(|(one, _)| *one == key) {
+                self.streams.forget(key);
+            }
         }
     }
 
@@ -352,6 +369,7 @@ impl Application for Intakes<'_> {
     fn connection_lost(&mut self, connection: ConnectionKey, _reason: &LossReason) {
         let gone: Vec<StreamKey> =
             self.streams.streams.keys().filter(|key| key.connection() == connection).copied().collect();
+        self.streams.closing.remove(&connection);
         for key in gone {
             if let Some(session) = self.streams.forget(key) {
                 self.pipeline.handle_disconnect(session);
@@ -370,6 +388,7 @@ impl Stream {
             frame: None,
             chunks: Vec::new(),
             chunk_bytes: 0,
+            finished: false,
         }
     }
 

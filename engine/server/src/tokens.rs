@@ -21,8 +21,8 @@ const TOKENS_MAX: usize = 64;
 /// A larger file is not one of tokens; there is room for every token and as much remark again.
 const FILE_BYTES_MAX: usize = 2 * TOKENS_MAX * (TOKEN_BYTES_MAX + 1);
 
-/// Who may read the file besides its owner.
-const OTHERS_READ: u32 = 0o044;
+/// Who may read or write the file besides its owner.
+const OTHERS_RIGHTS: u32 = 0o066;
 
 const DIGEST_BYTES: usize = 32;
 
@@ -73,7 +73,7 @@ pub enum TokenFileError {
     },
     /// A line is not text.
     #[error(
-        "the token file {}, line {line}: a token is UTF-8 without control characters; save the file as plain text",
+        "the token file {}, line {line}: a token is UTF-8 without control characters or white space at its ends; save the file as plain text",
         path.display()
     )]
     NotText {
@@ -125,11 +125,11 @@ impl Tokens {
             return Err(TokenFileError::TooLarge { path: path.to_owned() });
         }
         let tokens = Self::parse(path, &bytes)?;
-        if mode & OTHERS_READ != 0 {
+        if mode & OTHERS_RIGHTS != 0 {
             tracing::warn!(
                 path = %path.display(),
                 mode = format_args!("{mode:03o}"),
-                "other users of this machine can read the token file; run `chmod 600` on it"
+                "other users of this machine can read or change the token file; run `chmod 600` on it"
             );
         }
         Ok(tokens)
@@ -146,10 +146,10 @@ impl Tokens {
             if token.len() > TOKEN_BYTES_MAX {
                 return Err(TokenFileError::TooLong { path: path(), line, bytes: token.len() });
             }
-            // A byte order mark would become part of the first token, and no producer would ever send it.
-            if !std::str::from_utf8(token)
-                .is_ok_and(|text| !text.contains(|one: char| one.is_control() || one == '\u{feff}'))
-            {
+            // A byte order mark, or white space that is not ASCII, would become part of a token unseen.
+            let is_text =
+                |text: &str| text.trim() == text && !text.contains(|one: char| one.is_control() || one == '\u{feff}');
+            if !std::str::from_utf8(token).is_ok_and(is_text) {
                 return Err(TokenFileError::NotText { path: path(), line });
             }
             if digests.len() == TOKENS_MAX {
@@ -217,7 +217,8 @@ mod tests {
     #[test]
     fn what_is_no_token_file_is_refused_by_line_and_never_shown() {
         assert!(matches!(parse(" \n# nothing\n").unwrap_err(), TokenFileError::Empty { .. }));
-        let not_text: [&[u8]; 3] = [b"good\ns3\x00cret", b"good\ns3cret\xff", "\n\u{feff}s3cret".as_bytes()];
+        let not_text: [&[u8]; 4] =
+            ["good\ns3cret\u{a0}".as_bytes(), b"good\ns3\x00cret", b"good\ns3cret\xff", "\n\u{feff}s3cret".as_bytes()];
         for bytes in not_text {
             let error = parse(bytes).unwrap_err();
             assert!(matches!(error, TokenFileError::NotText { line: 2, .. }), "{error}");

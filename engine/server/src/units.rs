@@ -7,6 +7,7 @@
 use crate::config::nearest::did_you_mean;
 use bytesize::ByteSize;
 use highwater_proto::limits::HOST_BYTES_MAX;
+use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -24,8 +25,8 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Units of durations that are told; humantime knows longer names of the same.
-const DURATION_UNITS: [&str; 5] = ["ms", "s", "m", "h", "d"];
+/// Units of durations with their milliseconds. The library that reads them knows more, among them `M` for months.
+const DURATION_UNITS: [(&str, u128); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Words for switches.
 const SWITCH_WORDS: [(&str, bool); 6] =
@@ -50,7 +51,8 @@ pub fn size(text: &str, allowed: RangeInclusive<u64>) -> Result<ByteSize, String
         let tip = did_you_mean(unit, units);
         return Err(format!("unit {unit:?} is unknown: {choice}{tip}"));
     };
-    let bytes = scaled(number, *unit_bytes).ok_or_else(|| format!("{number:?} is no number of {unit}: {choice}"))?;
+    let bytes = scaled(number, *unit_bytes)
+        .ok_or_else(|| format!("{number:?} {unit} is no whole number of bytes: {choice}"))?;
     let limits = || format!("{} to {} are allowed", size_text(*allowed.start()), size_text(*allowed.end()));
     match u64::try_from(bytes) {
         Ok(bytes) if allowed.contains(&bytes) => Ok(ByteSize::b(bytes)),
@@ -71,7 +73,7 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
-/// A decimal number times a unit, in whole bytes. Parts of a byte are dropped.
+/// A decimal number times a unit, if that is whole bytes.
 fn scaled(number: &str, unit_bytes: u64) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     // More digits than these would not fit, and no size needs them.
@@ -79,8 +81,9 @@ fn scaled(number: &str, unit_bytes: u64) -> Option<u128> {
         return None;
     }
     let whole = u128::from(whole.parse::<u64>().ok()?) * u128::from(unit_bytes);
-    let part = u128::from(part.parse::<u64>().ok()?) * u128::from(unit_bytes) / 10u128.pow(part.len() as u32);
-    Some(whole + part)
+    let parts = 10u128.pow(part.len() as u32);
+    let part = u128::from(part.parse::<u64>().ok()?) * u128::from(unit_bytes);
+    part.is_multiple_of(parts).then_some(whole + part / parts)
 }
 
 /// Reads a duration such as `60s` or `1m 30s`, of whole milliseconds within `allowed`.
@@ -91,14 +94,19 @@ pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duratio
     use humantime::DurationError;
     let (number, _) = split_unit(text);
     let example = if number.is_empty() { "10" } else { number };
-    let choice = format!("allowed are {}, such as {example}s", DURATION_UNITS.join(", "));
+    let known = DURATION_UNITS.map(|(name, _)| name);
+    let choice = format!("allowed are {}, such as {example}s", known.join(", "));
+    let units = text.split(|one: char| one.is_ascii_digit() || one == '.' || one.is_whitespace());
+    if let Some(unit) = units.filter(|unit| !unit.is_empty()).find(|unit| !known.contains(unit))
+        && !number.is_empty()
+    {
+        return Err(format!("unit {unit:?} is unknown: {choice}{}", did_you_mean(unit, known)));
+    }
+    if number == text.trim() && !number.is_empty() {
+        return Err(format!("its unit is missing: {choice}"));
+    }
     let found = humantime::parse_duration(text).map_err(|error| match error {
-        DurationError::UnknownUnit { unit, .. } if unit.is_empty() => format!("its unit is missing: {choice}"),
-        DurationError::UnknownUnit { unit, .. } => {
-            format!("unit {unit:?} is unknown: {choice}{}", did_you_mean(&unit, DURATION_UNITS))
-        }
-        // A number with nothing behind it is told as a lack of characters.
-        _ if number == text.trim() && !number.is_empty() => format!("its unit is missing: {choice}"),
+        DurationError::UnknownUnit { .. } => format!("its unit is missing: {choice}"),
         _ => format!("a duration is a number with its unit: {choice}"),
     })?;
     if !allowed.contains(&found) {
@@ -111,9 +119,12 @@ pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duratio
     Ok(found)
 }
 
-/// A duration in units that are read back, such as `1m 30s`.
+/// A duration in the largest unit that is whole, such as `90s`; parts of a millisecond are left out.
 pub fn duration_text(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    let milliseconds = duration.as_millis();
+    let whole =
+        DURATION_UNITS.iter().rev().find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit));
+    whole.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", milliseconds / unit))
 }
 
 /// Reads what a switch is set to.
@@ -136,6 +147,34 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
          [::1]:8080"
             .to_owned()
     })
+}
+
+/// Reads an address to dial: a host and a port.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn remote(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let is_host =
+        |host: &str| !host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'));
+    if parts.is_some_and(|(host, _)| is_host(host)) {
+        return Ok(text.to_owned());
+    }
+    Err("an address to dial is a host and a port, such as engine.example:4433, 127.0.0.1:4433 or [::1]:4433".to_owned())
+}
+
+/// Reads a name that a certificate may bear: of a host, or an IP address.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn certificate_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => {
+            Err("a certificate bears names of hosts and IP addresses, such as engine.example,10.0.0.1".to_owned())
+        }
+    }
 }
 
 /// Reads the number of a CPU.
@@ -192,7 +231,8 @@ mod tests {
             ("4", &["unit is missing", "KiB", "TB", "4GiB"][..]),
             ("4G", &["\"G\" is unknown", "GiB"]),
             ("4GiBi", &["\"GiBi\" is unknown", "did you mean GiB?"]),
-            ("1.2.3GiB", &["no number"]),
+            ("1.2.3GiB", &["no whole number"]),
+            ("1.5B", &["no whole number of bytes"]),
             ("-4GiB", &["a number with its unit", "4GiB"]),
             ("much", &["a number with its unit"]),
             ("", &["a number with its unit"]),
@@ -207,7 +247,7 @@ mod tests {
     #[test]
     fn durations_are_read_and_written() {
         for (text, milliseconds, canonical) in
-            [("60s", 60_000, "1m"), ("1m 30s", 90_000, "1m 30s"), ("250ms", 250, "250ms"), ("0s", 0, "0s")]
+            [("60s", 60_000, "1m"), ("1m 30s", 90_000, "90s"), ("250ms", 250, "250ms"), ("0s", 0, "0s")]
         {
             let read = duration(text, ANY_TIME).unwrap();
             assert_eq!((read.as_millis(), duration_text(read).as_str()), (milliseconds, canonical));
@@ -224,7 +264,11 @@ mod tests {
             ("", &["a number with its unit"]),
             ("-1s", &["a number with its unit"]),
             ("2h", &["0s to 1h are allowed"]),
-            ("500us", &["whole milliseconds"]),
+            ("500us", &["\"us\" is unknown", "ms, s, m, h, d"]),
+            ("0.5ms", &["whole milliseconds"]),
+            ("5M", &["\"M\" is unknown", "did you mean m?"]),
+            ("1month", &["\"month\" is unknown"]),
+            ("0", &["unit is missing"]),
             ("99999999999999999999s", &["a number with its unit"]),
         ] {
             let refused = duration(text, ANY_TIME).unwrap_err();
@@ -239,6 +283,14 @@ mod tests {
         assert!(["engine.example", "10.0.0.1", "::1"].iter().all(|text| host(text).is_ok()));
         assert!(["", "engine:4433", "a b"].iter().all(|text| host(text).is_err()));
         assert!(address("localhost:1").unwrap_err().contains("127.0.0.1:8080"));
+        assert!(["engine:4433", "127.0.0.1:1", "[::1]:65535"].iter().all(|text| remote(text).is_ok()));
+        assert!(
+            ["engine", ":1", "engine:", "engine:0", "engine:65536", "::1:4433"]
+                .iter()
+                .all(|text| remote(text).is_err())
+        );
+        assert_eq!(certificate_name(" engine.example ").unwrap(), "engine.example");
+        assert!(["", "a b", "engine:1"].iter().all(|text| certificate_name(text).is_err()));
         assert!(cpu("first").unwrap_err().contains("0,1"));
     }
 }

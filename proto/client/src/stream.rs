@@ -91,11 +91,18 @@ pub(crate) fn connection_broken(error: &ConnectionError) -> Broken {
     }
 }
 
+/// Characters that move a cursor or turn the direction of text.
+fn is_unsafe(character: char) -> bool {
+    let turns =
+        matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || turns
+}
+
 /// The other side's words for people, with nothing in them that moves a cursor: they end up on terminals and in logs.
 fn printable(reason: &[u8]) -> String {
     let mut text = String::with_capacity(reason.len());
     for character in String::from_utf8_lossy(reason).chars() {
-        if character.is_control() { text.extend(character.escape_unicode()) } else { text.push(character) }
+        if is_unsafe(character) { text.extend(character.escape_unicode()) } else { text.push(character) }
     }
     text
 }
@@ -112,5 +119,6 @@ mod tests {
     #[test]
     fn words_of_the_other_side_do_not_reach_the_terminal_raw() {
         assert_eq!(printable(b"no \x1b[2J\n\xff \"q\" \xc2\x9b"), "no \\u{1b}[2J\\u{a}\u{fffd} \"q\" \\u{9b}");
+        assert_eq!(printable("\u{202e}x\u{e9}".as_bytes()), "\\u{202e}x\u{e9}");
     }
 }

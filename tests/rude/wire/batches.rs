@@ -2,6 +2,7 @@
 
 use super::forge::{Columns, batch, column, frame, header, strings};
 use super::{Victim, Welcomed};
+use crate::rude::row;
 use crate::support::block_on;
 use highwater_proto::CloseReason::{ChecksumMismatch, InvalidVideoId, LimitExceeded, Malformed};
 use highwater_proto::{BATCH_BYTES_MAX, FrameKind, HelloMode, Sequence};
@@ -117,6 +118,6 @@ fn half_a_batch_is_none() {
         Welcomed::open(&victim.engine, id, HelloMode::Resume).await.welcome.last
     });
     assert_eq!(last, Sequence(0));
-    super::told("half a BATCH, then the connection lost", "WELCOME last 0: nothing was counted", "resume", &["last 0"]);
+    row("half a BATCH, then the connection lost", "WELCOME last 0: nothing was counted", "resume");
     victim.recover(&[]);
 }

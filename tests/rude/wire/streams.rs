@@ -2,6 +2,7 @@
 
 use super::forge::{lookup, subscribe};
 use super::{Victim, Welcomed, told};
+use crate::rude::row;
 use crate::support::block_on;
 use crate::support::raw::{Line, connect, read_frame, try_connect};
 use highwater_proto::{CloseReason, FrameKind, HelloMode};
@@ -60,8 +61,8 @@ fn what_was_not_granted_waits_and_harms_nobody() {
         let (mut send, mut receive) = fifth.await.unwrap();
         send.write_all(&lookup(1, b"v")).await.unwrap();
         assert_eq!(read_frame(&mut receive).await.0, FrameKind::LookupAnswer);
-        told("a fifth stream at a time", "not granted until one of four has ended", "waits", &["until"]);
-        told("a stream of one way", "never granted", "waits", &["never"]);
+        row("a fifth stream at a time", "not granted until one of four has ended", "waits");
+        row("a stream of one way", "never granted", "waits");
         assert_eq!(connection.max_datagram_size(), None);
         let error = connection.send_datagram(vec![0].into()).unwrap_err();
         assert_eq!(error, SendDatagramError::UnsupportedByPeer);
@@ -79,9 +80,9 @@ fn streams_that_were_given_up_make_room_for_others() {
     block_on(async {
         let (_endpoint, connection) = connect(&victim.engine, 1 << 20).await;
         let mut kept = Vec::new();
-        for round in 0..12 {
+        for round in 0..15 {
             let (mut send, mut receive) = connection.open_bi().await.unwrap();
-            match round % 4 {
+            match round % 5 {
                 // Nothing at all, and then the end.
                 0 => send.finish().unwrap(),
                 1 => {
@@ -89,11 +90,17 @@ fn streams_that_were_given_up_make_room_for_others() {
                     assert_eq!(read_frame(&mut receive).await.0, FrameKind::LookupAnswer);
                     send.finish().unwrap();
                 }
+                // A question that nobody waits for any more.
+                2 => {
+                    send.write_all(&lookup(1, b"v")).await.unwrap();
+                    send.finish().unwrap();
+                    receive.stop(0_u8.into()).unwrap();
+                }
                 end => {
                     send.write_all(&subscribe()).await.unwrap();
                     assert_eq!(read_frame(&mut receive).await.0, FrameKind::Snapshot);
                     receive.stop(0_u8.into()).unwrap();
-                    if end == 2 {
+                    if end == 3 {
                         send.finish().unwrap();
                     } else {
                         assert_eq!(send.stopped().await.unwrap(), Some(0_u8.into()), "the engine gives it up as well");
@@ -120,5 +127,20 @@ fn a_producer_that_stops_reading_its_answers_is_told_so() {
     });
     let words = ["STOP_SENDING", "read every ACK"];
     victim.closed("STOP_SENDING on the producer stream", &closed, CloseReason::UnexpectedFrame, &words);
+    victim.recover(&[]);
+}
+
+/// A breach on each of two streams was once counted as two closed sessions of one connection.
+#[test]
+fn a_connection_is_closed_for_one_reason() {
+    let mut victim = Victim::new();
+    let closed = block_on(async {
+        let mut line = Line::open(&victim.engine).await;
+        let (mut other, _answers) = line.connection.open_bi().await.unwrap();
+        other.write_all(&[0xff; 8]).await.unwrap();
+        line.send(&[0xff; 8]).await;
+        line.closed().await
+    });
+    victim.closed("garbage on two streams at once", &closed, CloseReason::Malformed, &["255"]);
     victim.recover(&[]);
 }

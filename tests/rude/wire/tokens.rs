@@ -71,8 +71,15 @@ fn every_core_asks_for_the_token_before_it_sends_a_producer_home() {
     let (mut victim, file) = guarded(2);
     let cores = victim.engine.ready["listen"].as_array().unwrap().len() as u128;
     for home in 0..cores {
-        let deed = format!("no token at core 0, home is core {home}");
-        victim.first(&deed, &hello(ProducerId(5000 * cores + home)), Unauthorized, &["no token"]);
+        for asked in 0..cores {
+            let closed = block_on(async {
+                let mut line = Line::open_at(&victim.engine, asked as usize).await;
+                line.send(&hello(ProducerId(5000 * cores + home))).await;
+                line.closed().await
+            });
+            let deed = format!("no token at core {asked}, home is core {home}");
+            victim.closed(&deed, &closed, Unauthorized, &["no token"]);
+        }
     }
     let other = file.with_file_name("one-token");
     write(&other, "s3cret-two\n");

@@ -92,7 +92,8 @@ fn value(arg: &Arg, flags: &ArgMatches) -> Option<String> {
 pub(super) fn written(kind: Kind, word: &str) -> String {
     match kind {
         Kind::Switch => switch(word).unwrap_or_default().to_string(),
-        Kind::Number => word.trim().trim_start_matches('+').to_owned(),
+        // 016 and +16 are numbers of a flag, but none of TOML.
+        Kind::Number => word.trim().parse().map_or_else(|_| quoted(word), |number: i128| number.to_string()),
         Kind::Size | Kind::Duration | Kind::Text => quoted(word),
     }
 }

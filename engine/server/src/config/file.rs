@@ -18,8 +18,11 @@ use toml::de::{DeTable, DeValue};
 /// The longest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Most characters of a wrong value that are told.
+/// Most characters of a wrong name or value that are told.
 const SHOWN_CHARS_MAX: usize = 60;
+
+/// Most problems that are told; a file with more is hardly a configuration.
+const PROBLEMS_MAX: usize = 20;
 
 /// A place in a file, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +78,7 @@ impl SettingsFile {
     pub(super) fn parse(path: &Path, text: &str, definition: &Command) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut reader = Reader { path, text, definition, file: Self::default() };
-        for error in &errors {
+        for error in errors.iter().take(PROBLEMS_MAX + 1) {
             reader.syntax(error);
         }
         let broken: Vec<usize> =
@@ -90,6 +93,11 @@ impl SettingsFile {
             index <= syntax_count || problem.place.is_none_or(|place| !broken.contains(&place.line))
         });
         problems.sort_by_key(|problem| problem.place);
+        if problems.len() > PROBLEMS_MAX {
+            problems.truncate(PROBLEMS_MAX);
+            let text = format!("more is wrong than these {PROBLEMS_MAX}; is this a configuration of highwater?");
+            problems.push(Problem { place: None, text });
+        }
         Self { tables, problems }
     }
 }
@@ -138,26 +146,25 @@ impl Reader<'_> {
     }
 
     fn wrong(&mut self, span: &Range<usize>, text: String) {
+        // Finding a place costs a walk through the file.
+        if self.file.problems.len() > 2 * PROBLEMS_MAX {
+            return;
+        }
         let place = Some(self.place(span));
         self.file.problems.push(Problem { place, text });
     }
 
     /// What is between two places of the file, on one line and short.
     fn shown(&self, span: &Range<usize>) -> String {
-        let source = self.text.get(span.clone()).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        let short: String = source.chars().take(SHOWN_CHARS_MAX).collect();
-        if short.len() < source.len() { format!("{short}…") } else { short }
+        shortened(&self.text.get(span.clone()).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     fn syntax(&mut self, error: &toml::de::Error) {
         let span = error.span().unwrap_or(self.text.len()..self.text.len());
         let text = match error.message() {
             "duplicate key" => format!("{} is given twice; keep one of them", self.shown(&span)),
-            message => {
-                let line = self.text.get(span.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-                let near = if line.trim().is_empty() { String::new() } else { format!(" at {:?}", line.trim()) };
-                format!("this is no TOML: {message}{near}; write as in key = \"value\"")
-            }
+            // The line itself is not told: a file given by mistake may hold keys or tokens.
+            message => format!("this is no TOML: {message}; write as in key = \"value\""),
         };
         self.wrong(&span, text);
     }
@@ -178,14 +185,16 @@ impl Reader<'_> {
                 (Some(_), _) => self.wrong(&span, format!("{name} is no table; write [{name}] and its keys below it")),
                 (None, DeValue::Table(_) | DeValue::Array(_)) if self.owners(name).is_empty() => {
                     let tip = did_you_mean(name, names.iter().map(String::as_str));
-                    self.wrong(&span, format!("table [{name}] is unknown{tip}; allowed are {tables}"));
+                    let text = format!("table [{}] is unknown{tip}; allowed are {tables}", shortened(name));
+                    self.wrong(&span, text);
                 }
                 (None, _) => {
+                    let shown = shortened(name);
                     let text = match self.owners(name).as_slice() {
-                        [] => format!("key {name} is unknown, and keys stand below a table; allowed are {tables}"),
+                        [] => format!("key {shown} is unknown, and keys stand below a table; allowed are {tables}"),
                         [(key, owner), more @ ..] => {
                             let more: String = more.iter().map(|(_, owner)| format!(" or [{owner}]")).collect();
-                            format!("{name} stands above every table; {key} belongs below [{owner}]{more}")
+                            format!("{shown} stands above every table; {key} belongs below [{owner}]{more}")
                         }
                     };
                     self.wrong(&span, text);
@@ -237,8 +246,21 @@ impl Reader<'_> {
             (None, Some((_, owner))) => format!("; it belongs below [{owner}]"),
             (None, None) => String::new(),
         };
-        format!("key {name} in [{table}] is unknown{tip}; allowed are {}", allowed.join(", "))
+        format!("key {} in [{table}] is unknown{tip}; allowed are {}", shortened(name), allowed.join(", "))
     }
+}
+
+/// What a file holds, short and with nothing in it that does something to a terminal.
+fn shortened(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(SHOWN_CHARS_MAX) {
+        if character == '"' || character == '\'' {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_debug());
+        }
+    }
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() { shown + "…" } else { shown }
 }
 
 /// The words of a value, as a flag would have them.

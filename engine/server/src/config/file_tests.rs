@@ -73,6 +73,16 @@ fn what_is_wrong_is_told_with_its_place_and_the_remedy() {
 }
 
 #[test]
+fn a_file_of_something_else_is_neither_shown_nor_told_without_end() {
+    let tokens = "s3cret-one\ns3cret = = two\n".repeat(1000);
+    let found = told(&tokens);
+    assert_eq!(found.len(), 21, "{found:?}");
+    assert!(found.iter().all(|line| !line.contains("s3cret-one") && !line.contains("two")), "{found:?}");
+    let found = told("\"\\u001b[31mx\" = 1\n[\"\\u009b\"]\n[serve]\n\"\\u001b\" = 1\nmemory = \"\"\"a\u{9b}\"\"\"\n");
+    assert!(found.len() >= 4 && found.iter().all(|line| !line.contains(char::is_control)), "{found:?}");
+}
+
+#[test]
 fn all_problems_are_told_in_the_order_of_the_file() {
     let found = told("memory = 1\n[serve]\nmemroy = 4\nlisten = \n[sidecar]\nstale-after = 1\n[tip]\n");
     let places: Vec<_> = found.iter().map(|line| line.split(':').nth(1).unwrap()).collect();

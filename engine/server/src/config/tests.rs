@@ -93,7 +93,7 @@ fn what_a_command_needs_may_come_from_the_file() {
 }
 
 #[test]
-fn the_whole_file_and_all_variables_must_be_right_whatever_is_started() {
+fn the_whole_file_and_the_variables_of_the_command_must_be_right() {
     let text = "[serve]\nmemroy = 1\n[top]\nrows = 0\n";
     let variables = [("HIGHWATER_SHARDS", "0"), ("HIGHWATER_STALE", "1s"), ("HIGHWATER_LOG", "inof")];
     let refused = read_with(&["serve", "--config=FILE"], &variables, text).unwrap_err();

@@ -42,6 +42,7 @@ impl Variables {
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
             if !known.contains(&&*name) && !is_from_kubernetes(&name, &value) {
                 let tip = did_you_mean(&name, known.iter().copied());
+                let name = name.escape_debug();
                 wrong.push(format!(
                     "{name} is no variable of highwater{tip}; unset it, allowed are {}",
                     known.join(", ")
@@ -84,10 +85,10 @@ impl Variables {
             )
         };
         for part in text.split(',').map(str::trim) {
-            // A word alone may be a module too, but one that is nearly a level is none.
-            let tip = did_you_mean(part, levels);
-            if part.parse::<LevelFilter>().is_err() && !tip.is_empty() {
-                return Err(refuse(&format!("{part:?} is no level"), &tip));
+            // A word alone would be taken for a module, and all other modules would fall silent.
+            let is_alone = !part.contains(|one: char| "=[:".contains(one)) && !part.starts_with("highwater");
+            if is_alone && !part.is_empty() && part.parse::<LevelFilter>().is_err() {
+                return Err(refuse(&format!("{part:?} is no level"), &did_you_mean(part, levels)));
             }
         }
         EnvFilter::try_new(&text).map(Some).map_err(|error| refuse(&error.to_string(), ""))
@@ -179,6 +180,9 @@ mod tests {
             assert_eq!(filter(text), Ok(is_given), "{text}");
         }
         assert!(filter("debgu").unwrap_err().contains("did you mean debug?"));
+        for word in ["warning", "err", "verbose", "info,none"] {
+            assert!(filter(word).unwrap_err().contains("is no level"), "{word}");
+        }
         assert!(filter("highwater=loud").unwrap_err().contains("off, error, warn, info, debug, trace"));
     }
 }

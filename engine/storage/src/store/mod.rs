@@ -217,6 +217,8 @@ impl<D: Disk> Store<D> {
             minute: first.minute,
         };
         let positions = self.cut_positions(parts);
+        // One that could not be removed when the disk was full.
+        remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
         let written = self.write_parts(&header, &positions, parts);
         if written.as_ref().is_err_and(StorageError::is_no_space) {
             // What was written so far would only keep others from the room that is left.

@@ -50,7 +50,7 @@ impl<D: Disk> Store<D> {
     /// and removes the rest. Returns how many segments were given up.
     ///
     /// # Errors
-    /// When the disk refuses. With [`StorageError::is_no_space`] nothing was given up: call again after the next cut.
+    /// When the disk refuses. With [`StorageError::is_no_space`] some segments are still there: call again later.
     pub fn recycle(&mut self, retention_bytes: u64) -> Result<usize, StorageError> {
         let mut covered = self.covered_segments()?;
         covered.sort_unstable_by_key(|segment| (segment.generation, segment.number, segment.log));
