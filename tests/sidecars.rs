@@ -194,7 +194,6 @@ fn what_a_sidecar_cannot_start_with_is_named() {
     let cases = [
         ([address.as_str(), ca.as_str(), http.as_str()], taken),
         ([address.as_str(), missing_flag.as_str(), "--stale-after=10s"], missing.to_str().unwrap()),
-        (["--engine=localhost", ca.as_str(), "--stale-after=10s"], "HOST:PORT"),
     ];
     for (arguments, named) in cases {
         let ended = Sidecar::refused(&arguments);

@@ -95,7 +95,8 @@ fn run(tool: &str, arguments: &[&str]) -> Option<()> {
     }
 }
 
-/// An engine on a disk of its own, which is unmounted after it has ended. Where it is taken apart, the folder must be named first: what is bound last is dropped first.
+/// An engine on a disk of its own, which is unmounted after it has ended. Where it is taken apart, the folder must be
+/// named first: what is bound last is dropped first.
 struct Place {
     setup: Setup,
     mount: Mount,

@@ -347,8 +347,8 @@ mod tests {
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 
-    /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile a core that wants a segment
-    /// is told how it stands.
+    /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile a core that wants a
+    /// segment is told how it stands.
     #[test]
     fn errands_wait_for_room_in_order_and_segments_are_refused_meanwhile() {
         let Setup { disk, requests, brought, thread } = start();

@@ -132,8 +132,8 @@ impl StorageError {
     pub fn is_no_space(&self) -> bool {
         match self {
             Self::NoSpace { .. } => true,
-            // After a failed sync of names nobody knows what is durable, so that is no mere lack of room. One of a file's
-            // content is: such a file bears no name yet that anybody reads, and is thrown away and made anew.
+            // After a failed sync of names nobody knows what is durable, so that is no mere lack of room. One of a
+            // file's content is: it bears no name yet that anybody reads, and is thrown away and made anew.
             Self::Io { operation, source, .. } => is_full(source) && !operation.starts_with("sync directory"),
             _ => false,
         }

@@ -141,6 +141,6 @@ fn a_connection_is_closed_for_one_reason() {
         line.send(&[0xff; 8]).await;
         line.closed().await
     });
-    victim.closed("garbage on two streams at once", &closed, CloseReason::Malformed, &["255"]);
+    victim.closed("garbage on two streams at once", &closed, CloseReason::Malformed, &["unknown frame kind 0xff"]);
     victim.recover(&[]);
 }
