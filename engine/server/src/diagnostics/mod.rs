@@ -190,14 +190,14 @@ fn memory(machine: &Machine, needs: &Needs) -> Vec<Finding> {
         found.push(Finding {
             what: format!("the control group allows {limit} bytes of memory, --memory is {memory}"),
             effect: "the kernel kills the engine when the tables have grown to the limit",
-            remedy: format!("lower --memory below {limit}, or raise MemoryMax= or `docker run --memory`"),
+            remedy: format!("lower --memory below {limit}B, or raise MemoryMax= or `docker run --memory`"),
         });
     }
     if let Some(total) = machine.memory_bytes.filter(|total| *total < memory) {
         found.push(Finding {
             what: format!("the machine has {total} bytes of memory, --memory is {memory}"),
             effect: "the kernel kills the engine when the tables have grown to that",
-            remedy: format!("lower --memory below {total}, or use a larger machine"),
+            remedy: format!("lower --memory below {total}B, or use a larger machine"),
         });
     }
     if machine.huge_pages.as_deref() == Some("never") {
@@ -226,13 +226,13 @@ fn disk(machine: &Machine, needs: &Needs) -> Vec<Finding> {
         let fits = there.saturating_sub(kept);
         found.push(Finding {
             what: format!(
-                "the disk has {} bytes free, and {} are in the log; --log-retention={} and what is prepared ahead take \
+                "the disk has {} bytes free, and {} are in the log; --log-retention={}B and what is prepared ahead take \
                  {wanted}",
                 machine.disk_free_bytes, machine.log_bytes, needs.log_retention_bytes
             ),
             effect: "the disk will be full before old log is recycled, and batches will be refused as disk_full",
-            remedy: match fits >= needs.segment_bytes {
-                true => format!("start with --log-retention={} at most, or use a larger disk", fits / 2),
+            remedy: match fits >= needs.segment_bytes.max(2 << 30) {
+                true => format!("start with --log-retention={}GiB at most, or use a larger disk", (fits / 2) >> 30),
                 false => format!("use a disk with {wanted} bytes free"),
             },
         });
