@@ -202,7 +202,7 @@ impl<D: Disk> Storekeeper<D> {
 
     /// Waits a moment, in which cores that want segments are told how it stands, and tries again.
     fn wait_for_room(&mut self, mut stalled: Stalled) {
-        loop {
+        let cores_are_gone = loop {
             let wanted = std::mem::take(&mut self.segments_wanted);
             for core in wanted {
                 self.answer(core, StoreAnswer::NoSpace(stalled.error.to_string()));
@@ -213,21 +213,18 @@ impl<D: Disk> Storekeeper<D> {
                 Ok(other) => self.put_behind(&mut stalled, other),
                 Err(RecvTimeoutError::Timeout) => {
                     if Instant::now() >= stalled.retry_at || self.stop.load(Ordering::Relaxed) {
-                        break;
+                        break false;
                     }
                 }
-                // The cores are gone; the one thing left is to try.
-                Err(RecvTimeoutError::Disconnected) => {
-                    std::thread::sleep(stalled.retry_at.saturating_duration_since(Instant::now()));
-                    break;
-                }
+                // Nobody waits any more; the one thing left is to try.
+                Err(RecvTimeoutError::Disconnected) => break true,
             }
-        }
+        };
         // Segments that were kept when the disk was full before may be what is in the way.
         let outcome = self.recycle().and_then(|_| self.perform(&stalled.errand));
         match outcome {
             Ok(()) => tracing::info!("there was room for {}", stalled.errand),
-            Err(error) if error.is_no_space() && !self.stop.load(Ordering::Relaxed) => {
+            Err(error) if error.is_no_space() && !cores_are_gone && !self.stop.load(Ordering::Relaxed) => {
                 stalled.error = error;
                 stalled.pause = (2 * stalled.pause).min(RETRY_AFTER_MAX);
                 stalled.retry_at = Instant::now() + stalled.pause;
