@@ -165,13 +165,14 @@ impl Counting {
 
     fn begin_marker(&mut self) -> Counted {
         let mut markers = self.lanes.iter_mut().filter_map(LaneIn::take_marker);
-        let Some(first) = markers.next() else { return Counted::Idle };
+        let Some(mut first) = markers.next() else { return Counted::Idle };
         for other in markers {
             assert_eq!(
                 (other.epoch, other.time_ms, other.cut),
                 (first.epoch, first.time_ms, first.cut),
                 "lanes reached different markers"
             );
+            first.oldest_arrival_ms = first.oldest_arrival_ms.min(other.oldest_arrival_ms);
         }
         self.ranking.begin_marker(&first);
         self.state = State::Marker;
@@ -213,7 +214,9 @@ mod tests {
     use super::*;
     use crate::mesh::{CoreLanes, LaneOut, lane_mesh};
     use highwater_proto::Epoch;
-    use highwater_ranking::{FinalityClass, IdHash, Minute, RankingConfig, SlotCount, WindowLengths, push_row};
+    use highwater_ranking::{
+        Calendar, FinalityClass, IdHash, Minute, RankingConfig, SlotCount, WindowLengths, push_row,
+    };
 
     const MINUTE_MS: u64 = 60_000;
 
@@ -227,7 +230,7 @@ mod tests {
             id_arena_bytes_per_shard: 1 << 20,
             late_views_max: 1000,
             top_k: 4,
-            windows: WindowLengths { hour: 1, day: 2, month: 3 },
+            windows: WindowLengths { hour: 1, day: 2, month: 3, calendar: Calendar::default() },
         };
         let mut ranking = CoreRanking::new(config, Minute(100)).unwrap();
         ranking.finish_restore();

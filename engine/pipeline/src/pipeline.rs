@@ -21,7 +21,7 @@ use crate::stop::Stop;
 use crate::verdicts::Judged;
 use highwater_lanes::GaugeWriter;
 use highwater_proto::{Epoch, InstanceId, Snapshot};
-use highwater_ranking::{Cell, CoreRanking, CoreTop, IdHash, ShardPopulator};
+use highwater_ranking::{Calendar, Cell, CoreRanking, CoreTop, IdHash, ShardPopulator};
 use highwater_storage::{
     AppendRoom, GroupWrite, LogPosition, LogWriter, PreparedSegment, ProducerTableImage, SegmentHandle,
 };
@@ -45,6 +45,8 @@ pub struct PipelineConfig {
     pub shards_total: u16,
     /// How far in the future a view may lie, in milliseconds.
     pub skew_max_ms: u64,
+    /// Hours, days and months of the tumbling windows.
+    pub calendar: Calendar,
     /// How long after its end a calendar period is final, in milliseconds.
     pub lateness_max_ms: u64,
 }

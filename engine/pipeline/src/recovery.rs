@@ -13,7 +13,7 @@ use crate::pipeline::Recovered;
 use crate::session::{ProducerTable, Remembered};
 use crate::settle::{RowRule, counted_views};
 use highwater_proto::{Batch, Epoch, RefusedRange};
-use highwater_ranking::{Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
+use highwater_ranking::{Calendar, Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
     CorePart, CutSection, Disk, DurableRecord, LogNumber, LogPosition, RecordKind, StorageError, Store,
 };
@@ -134,6 +134,7 @@ struct Replay {
     videos_max: u32,
     id_arena_bytes: usize,
     targets: Targets,
+    calendar: Calendar,
     lateness_max_ms: u64,
     /// By core.
     rankings: Vec<CoreRanking>,
@@ -160,6 +161,7 @@ impl Replay {
             videos_max: videos_per_shard_max,
             id_arena_bytes: id_arena_bytes_per_shard,
             targets: Targets::new(IdHash::new(hash_seed), shards_total, plan.cores),
+            calendar: plan.ranking.windows.calendar,
             lateness_max_ms: plan.lateness_max_ms,
             cells: rankings.iter().map(|_| Vec::new()).collect(),
             rankings,
@@ -214,7 +216,7 @@ impl Replay {
             self.check_room(batch, refused)?;
         }
         self.cells.iter_mut().for_each(Vec::clear);
-        let rule = RowRule { targets: &self.targets, lateness_max_ms: self.lateness_max_ms };
+        let rule = RowRule { targets: &self.targets, calendar: self.calendar, lateness_max_ms: self.lateness_max_ms };
         rule.push_rows(&mut self.cells, batch, refused.iter().copied(), arrival_ms);
         for (ranking, cells) in self.rankings.iter_mut().zip(&self.cells) {
             ranking.apply(cells);

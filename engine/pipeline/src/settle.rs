@@ -6,9 +6,9 @@
 use crate::intake::refused_total;
 use crate::limits::TURN_VIEWS;
 use crate::ownership::Targets;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, PipelineConfig};
 use highwater_proto::{Ack, Batch, ProducerId, RefusedRange, Sequence};
-use highwater_ranking::{Cell, FinalityClass, Minute, push_row};
+use highwater_ranking::{Calendar, Cell, FinalityClass, Minute, push_row};
 use highwater_storage::{LogPosition, RecordKind};
 
 /// A record that was appended and whose rows are not pushed yet.
@@ -35,6 +35,7 @@ struct Settled {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowRule<'a> {
     pub(crate) targets: &'a Targets,
+    pub(crate) calendar: Calendar,
     pub(crate) lateness_max_ms: u64,
 }
 
@@ -50,7 +51,7 @@ impl RowRule<'_> {
     ) -> u64 {
         let mut late = 0;
         for (video_id, timestamp_ms) in counted_views(batch, refused) {
-            let class = FinalityClass::of(timestamp_ms, arrival_ms, self.lateness_max_ms);
+            let class = self.calendar.class_of(timestamp_ms, arrival_ms, self.lateness_max_ms);
             late += u64::from(class != FinalityClass::IN_HOUR);
             let hash = self.targets.hash().hash(video_id);
             let cells = &mut cells[self.targets.core_of_hash(hash)];
@@ -88,7 +89,8 @@ impl Pipeline {
             if header.kind == RecordKind::Batch {
                 let batch = Batch::decode(record.batch).expect("a batch is checked before it is appended");
                 self.cells.iter_mut().for_each(Vec::clear);
-                let rule = RowRule { targets: &self.targets, lateness_max_ms: self.config.lateness_max_ms };
+                let PipelineConfig { calendar, lateness_max_ms, .. } = self.config;
+                let rule = RowRule { targets: &self.targets, calendar, lateness_max_ms };
                 self.stats.views_late +=
                     rule.push_rows(&mut self.cells, &batch, record.verdicts.iter(), header.arrival_ms);
                 let loaded = self.lanes.iter_mut().zip(&self.cells).filter(|(_, cells)| !cells.is_empty());

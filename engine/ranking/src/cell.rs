@@ -135,7 +135,8 @@ pub struct Marker {
     pub log_generation: u32,
     /// Position in the sender's log up to which rows were pushed before this marker.
     pub log_position: u64,
-    /// Arrival of the sender's oldest view that was not pushed before this marker, in ms UTC.
+    /// Arrival of the sender's oldest view that was not pushed before this marker, in ms UTC; what arrives later has a
+    /// later time.
     pub oldest_arrival_ms: u64,
 }
 

@@ -7,26 +7,29 @@
 use highwater_memory::MemoryError;
 use highwater_proto::TOP_K_MAX;
 
+use crate::calendar::Calendar;
 use crate::ids;
 use crate::shard::CounterLine;
 
 /// The most videos a shard can hold: a late key has 30 bits for the slot.
 pub const SLOTS_MAX: u32 = 1 << 30;
 
-/// Lengths of the sliding windows in minutes.
+/// Lengths of the windows: sliding ones in minutes, tumbling ones by a calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLengths {
-    /// The hour.
+    /// The sliding hour.
     pub hour: u32,
-    /// The day.
+    /// The sliding day.
     pub day: u32,
-    /// The month.
+    /// The sliding month.
     pub month: u32,
+    /// Hours, days and months of the tumbling windows.
+    pub calendar: Calendar,
 }
 
 impl Default for WindowLengths {
     fn default() -> Self {
-        Self { hour: 60, day: 1440, month: 43_200 }
+        Self { hour: 60, day: 1440, month: 43_200, calendar: Calendar::default() }
     }
 }
 

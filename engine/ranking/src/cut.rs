@@ -54,6 +54,8 @@ pub struct CoreCut {
     pub time_ms: u64,
     /// The engine minute that was in force until that marker; `current` is its views.
     pub minute: Minute,
+    /// Every view that arrived before this time (ms UTC) is in this cut or an earlier one.
+    pub arrivals_from_ms: u64,
     /// One piece per owned shard.
     pub shards: Vec<ShardCut>,
 }
@@ -162,14 +164,27 @@ impl LateKey {
 
 const _: () = assert!(crate::config::SLOTS_MAX == 1 << LateKey::SLOT_BITS);
 
-/// A marker's question for the runs that leave a window.
+/// What runs do to a window's counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunChange {
+    /// Their minutes leave a sliding window: they are to be subtracted.
+    Leave,
+    /// A tumbling window opens that holds their minutes, or a window is restored: they are to be added.
+    Enter,
+}
+
+/// A question for runs that leave or enter a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRequest {
-    /// The window: 0 hour, 1 day, 2 month.
+    /// The window: sliding hour 0, day 1, month 2; tumbling hour 3, day 4, month 5.
     pub window: usize,
-    /// The minutes that leave it. All runs of these minutes, of every class, in every cut up to
-    /// and including the one just closed, are to be subtracted.
+    /// What they do to it.
+    pub change: RunChange,
+    /// The event minutes. All runs of these minutes, of the classes allowed, in every cut up to and including the one
+    /// just closed, are meant.
     pub minutes: Range<Minute>,
+    /// The latest class that counts in the window.
+    pub class_max: FinalityClass,
 }
 
 #[cfg(test)]

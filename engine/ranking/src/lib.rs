@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod calendar;
 mod cell;
 mod config;
 mod core;
@@ -45,10 +46,11 @@ mod tests;
 mod time;
 mod top;
 
+pub use calendar::{CALENDAR_PERIODS, Calendar, CalendarPeriod, MonthLength};
 pub use cell::{Cell, MARKER_CELLS, Marker, cells_of, push_row, row_cells, tag};
 pub use config::{RankingConfig, RankingError, SLOTS_MAX, WindowLengths};
 pub use core::CoreRanking;
-pub use cut::{CoreCut, Run, RunRequest, ShardCut, ShardIds, SlotCount};
+pub use cut::{CoreCut, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
 pub use hash::{IdHash, shard_of};
 pub use highwater_memory::Populated;
 pub use ids::INLINE_ID_BYTES_MAX;

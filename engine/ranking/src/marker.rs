@@ -18,9 +18,9 @@ use highwater_proto::Epoch;
 use crate::board::{Board, Member};
 use crate::cell::Marker;
 use crate::core::CoreRanking;
-use crate::cut::{CoreCut, RunRequest, ShardCut, SlotCount};
+use crate::cut::{CoreCut, RunChange, RunRequest, ShardCut, SlotCount};
 use crate::shard::{Edges, SLIDING, Shard, WINDOWS};
-use crate::time::Minute;
+use crate::time::{FinalityClass, Minute};
 use crate::top::{CoreBoard, CoreTop};
 
 /// Entries ahead of which subtraction fetches lines.
@@ -107,7 +107,7 @@ impl CoreRanking {
                 let minute = Minute::of_ms(marker.time_ms);
                 self.edges = Edges::at(minute, self.config.windows.by_window());
                 self.phase = if minute > from { Phase::Asking { from } } else { freezing() };
-                MarkerStep::Closed(CoreCut { epoch: marker.epoch, time_ms: marker.time_ms, minute: from, shards })
+                MarkerStep::Closed(core_cut(&marker, from, shards))
             }
             Phase::Asking { from } => {
                 self.phase = Phase::Falling;
@@ -121,18 +121,19 @@ impl CoreRanking {
         }
     }
 
-    /// Closes a cut at once, outside markers: while restoring, when the late views have reached
-    /// their budget, and at a shutdown. The engine minute stays.
+    /// Closes a cut at once, outside markers: at a start, when all that was logged is applied and nothing that is to
+    /// come arrives before `time_ms`. The engine minute stays.
     ///
     /// # Panics
     /// While a marker is at work.
     #[must_use]
     pub fn cut_now(&mut self, epoch: Epoch, time_ms: u64) -> CoreCut {
         assert!(matches!(self.phase, Phase::Idle), "bug: a cut was asked for while a marker is at work");
-        let marker = Marker { epoch, time_ms, cut: true, log_generation: 0, log_position: 0, oldest_arrival_ms: 0 };
+        let marker =
+            Marker { epoch, time_ms, cut: true, log_generation: 0, log_position: 0, oldest_arrival_ms: time_ms };
         let mut closing = Closing { marker, shards: Vec::new(), word: 0 };
         while !self.close_slice(&mut closing, usize::MAX) {}
-        CoreCut { epoch, time_ms, minute: self.edges.minute, shards: closing.shards }
+        core_cut(&marker, self.edges.minute, closing.shards)
     }
 
     /// Subtracts a piece of a leaving run, in any order and number of pieces, up to `runs_done`.
@@ -195,7 +196,12 @@ impl CoreRanking {
     fn leaving(&self, from: Minute) -> Vec<RunRequest> {
         let before = Edges::at(from, self.config.windows.by_window());
         let minutes = |window: usize| before.starts[window]..self.edges.starts[window];
-        let requests = (0..WINDOWS).map(|window| RunRequest { window, minutes: minutes(window) });
+        let requests = (0..WINDOWS).map(|window| RunRequest {
+            window,
+            change: RunChange::Leave,
+            minutes: minutes(window),
+            class_max: FinalityClass::MAX,
+        });
         requests.filter(|request| !request.minutes.is_empty()).collect()
     }
 
@@ -244,6 +250,12 @@ impl CoreRanking {
         let (epoch, time_ms) = self.last.expect("a marker at work has an epoch");
         MarkerStep::Top(CoreTop { epoch, time_ms, minute_max: self.minute_max, boards: done })
     }
+}
+
+/// The cut that a marker closed; `minute` was in force until then.
+fn core_cut(marker: &Marker, minute: Minute, shards: Vec<ShardCut>) -> CoreCut {
+    let Marker { epoch, time_ms, oldest_arrival_ms, .. } = *marker;
+    CoreCut { epoch, time_ms, minute, arrivals_from_ms: oldest_arrival_ms, shards }
 }
 
 /// The phase that ends every marker, at its first board.

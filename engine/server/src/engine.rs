@@ -23,7 +23,7 @@ use crossbeam_channel::bounded;
 use highwater_disk::{FileDisk, UringLog};
 use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
-use highwater_ranking::IdHash;
+use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
     Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
@@ -303,6 +303,7 @@ fn open_pipelines(
         hash: IdHash::new(directory.hash_seed),
         shards_total: directory.shards,
         skew_max_ms: arguments.skew_max.as_millis() as u64,
+        calendar: Calendar::default(),
         lateness_max_ms: directory.lateness_max_ms,
         ports,
     };

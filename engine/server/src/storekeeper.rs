@@ -278,7 +278,7 @@ impl<D: Disk> Storekeeper<D> {
         let cores = self.desks.len() as u16;
         for request in &all[0] {
             let window = request.window;
-            self.store.leaving_runs(request, |shard, entries| {
+            self.store.runs(request, |shard, entries| {
                 let slice = LeavingSlice { window, shard, entries };
                 self.answer(shard_owner(shard, cores), StoreAnswer::Leaving(slice));
             })?;

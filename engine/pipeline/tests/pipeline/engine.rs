@@ -176,6 +176,7 @@ impl Engine {
             hash: IdHash::new(HASH_SEED),
             shards_total: setup.shards,
             skew_max_ms: setup.skew_max_ms,
+            calendar: setup.windows.calendar,
             lateness_max_ms: setup.lateness_max_ms,
         };
         let mesh = lane_mesh(usize::from(setup.cores));
@@ -343,7 +344,7 @@ impl Engine {
         assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
         for request in &all[0] {
             let (window, cores) = (request.window, &mut self.cores);
-            self.store.leaving_runs(request, |shard, entries| {
+            self.store.runs(request, |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
                 let slice = StoreAnswer::Leaving(LeavingSlice { window, shard, entries });
                 cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::harness::{Coverage, Harness, Plan};
 use super::oracle::SeenView;
-use crate::{Minute, WindowLengths};
+use crate::{Calendar, Minute, WindowLengths};
 
 /// Prints how to rerun a seed when its case panics.
 struct SeedGuard(&'static str, u64);
@@ -145,7 +145,7 @@ fn model_scaled_windows_small_k() {
             seed,
             videos: [5, 40, 120, 400][seed as usize % 4],
             top_k: 1 + seed as usize / 4 % 8,
-            windows: WindowLengths { hour: 3, day: 9, month: 30 },
+            windows: WindowLengths { hour: 3, day: 9, month: 30, calendar: Calendar::scaled(3, 3, 4) },
             minute_start: if seed.is_multiple_of(5) { 2 } else { 28_000_000 },
         };
         run_case(plan, 80, 150, true, total);
@@ -181,7 +181,7 @@ fn model_full_k_with_thousands_tied() {
             seed: 2_000_000 + seed,
             videos: [9_000, 20_000][seed as usize % 2],
             top_k: 1000,
-            windows: WindowLengths { hour: 3, day: 9, month: 30 },
+            windows: WindowLengths { hour: 3, day: 9, month: 30, calendar: Calendar::scaled(3, 3, 4) },
             minute_start: 28_000_000,
         };
         run_case(plan, 60, 12_000, false, total);

@@ -147,11 +147,11 @@ impl CutFile {
         Ok(())
     }
 
-    /// Reads one runs section and hands out the pieces of the minutes that `wanted` accepts.
+    /// Reads one runs section and hands out the pieces of the minutes and classes that `wanted` accepts.
     pub(crate) fn block(
         &self,
         offset: u64,
-        wanted: impl Fn(Minute) -> bool,
+        wanted: impl Fn(Minute, FinalityClass) -> bool,
         mut visit: impl FnMut(u16, &[SlotCount]),
     ) -> Result<(), StorageError> {
         let mut payload = Vec::new();
@@ -162,7 +162,7 @@ impl CutFile {
         }
         let mut pieces = Pieces::new(&payload);
         while let Some(piece) = pieces.next().map_err(|_| self.senseless(offset))? {
-            if wanted(piece.minute) {
+            if wanted(piece.minute, piece.class) {
                 visit(shard, piece.entries);
             }
         }

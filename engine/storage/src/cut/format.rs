@@ -40,6 +40,8 @@ pub struct CutHeader {
     pub time_ms: u64,
     /// The engine minute that was in force until that marker.
     pub minute: Minute,
+    /// Every view that arrived before this time (ms UTC) is in this file or an earlier one.
+    pub arrivals_from_ms: u64,
 }
 
 /// Path of a cut file, relative to the data directory.
@@ -70,6 +72,7 @@ impl CutHeader {
         out.put_u64(self.epoch.0);
         out.put_u64(self.time_ms);
         out.put_u32(self.minute.0);
+        out.put_u64(self.arrivals_from_ms);
         out.resize(HEADER_BYTES - 4, 0);
         let crc = crc32c::crc32c(&out);
         out.put_u32(crc);
@@ -101,6 +104,7 @@ impl CutHeader {
             epoch: Epoch(reader.u64()?),
             time_ms: reader.u64()?,
             minute: Minute(reader.u32()?),
+            arrivals_from_ms: reader.u64()?,
         };
         Some((version, header))
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! header 128 bytes   magic 8 · version u32 · zero u32 · directory u128 · number u64 · epoch u64 · time_ms u64 ·
-//!                    minute u32 · zeros · CRC32C u32 over the first 124 bytes
+//!                    minute u32 · arrivals_from_ms u64 · zeros · CRC32C u32 over the first 124 bytes
 //! sections           kind u32 · shard u32 · first u64 · payload length u64 · zero u32 · CRC32C u32 (over the first 28
 //! bytes
 //!                    and the payload) · payload

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater_ranking::{Minute, RunRequest, SlotCount};
+use highwater_ranking::{FinalityClass, Minute, RunRequest, SlotCount};
 
 use super::list;
 use crate::cut::{CUTS_DIR, CutFile, CutHeader, RunBlock, cut_path, parse_cut_name};
@@ -15,7 +15,7 @@ use crate::error::StorageError;
 use crate::position::{DirectoryId, LogNumber, LogPosition};
 use crate::state::StoreState;
 
-/// Entries of one slice of leaving runs.
+/// Entries of one slice of runs that were asked for.
 const SLICE_ENTRIES: usize = 1 << 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +94,7 @@ impl CutCatalog {
         }
     }
 
-    pub(crate) fn leaving_runs(
+    pub(crate) fn runs(
         &self,
         disk: &dyn Disk,
         directory: DirectoryId,
@@ -114,8 +114,10 @@ impl CutCatalog {
         for of_cut in wanted.chunk_by(|a, b| a.cut == b.cut) {
             let file = CutFile::open(disk, directory, of_cut[0].cut)?;
             for block in of_cut {
-                let in_range = |minute: Minute| request.minutes.contains(&minute);
-                file.block(block.offset, in_range, |shard, entries| {
+                let meant = |minute: Minute, class: FinalityClass| {
+                    request.minutes.contains(&minute) && class <= request.class_max
+                };
+                file.block(block.offset, meant, |shard, entries| {
                     let slice = slices.entry(shard).or_default();
                     slice.extend_from_slice(entries);
                     if slice.len() >= SLICE_ENTRIES {

@@ -215,6 +215,7 @@ impl<D: Disk> Store<D> {
             epoch: first.epoch,
             time_ms: first.time_ms,
             minute: first.minute,
+            arrivals_from_ms: first.arrivals_from_ms,
         };
         let positions = self.cut_positions(parts);
         // One that could not be removed when the disk was full.
@@ -256,7 +257,7 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    /// Hands out all runs of the minutes asked for from all cut files, in slices of one shard. A slice may name a slot
+    /// Hands out all runs of the minutes and classes asked for from all cut files, in slices of one shard. A slice may name a slot
     /// more than once.
     ///
     /// # Errors
@@ -264,12 +265,8 @@ impl<D: Disk> Store<D> {
     ///
     /// # Panics
     /// When the minutes are older than the longest window before the newest cut.
-    pub fn leaving_runs(
-        &self,
-        request: &RunRequest,
-        visit: impl FnMut(u16, Vec<SlotCount>),
-    ) -> Result<(), StorageError> {
-        self.catalog.leaving_runs(&self.disk, self.directory.id, request, visit)
+    pub fn runs(&self, request: &RunRequest, visit: impl FnMut(u16, Vec<SlotCount>)) -> Result<(), StorageError> {
+        self.catalog.runs(&self.disk, self.directory.id, request, visit)
     }
 
     /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by

@@ -1,7 +1,7 @@
 //! Cut files, directory and state: round trips and flipped bits.
 
 use highwater_proto::{Epoch, ProducerId, RefusedRange, Sequence, ViewRefusal};
-use highwater_ranking::{CoreCut, FinalityClass, Minute, Run, RunRequest, ShardCut, ShardIds, SlotCount};
+use highwater_ranking::{CoreCut, FinalityClass, Minute, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
 use proptest::prelude::*;
 
 use super::support::{DIRECTORY, below, options, random};
@@ -11,7 +11,14 @@ use crate::{
 };
 
 fn header() -> CutHeader {
-    CutHeader { directory: DIRECTORY, number: 1, epoch: Epoch(9), time_ms: 12_345, minute: Minute(100) }
+    CutHeader {
+        directory: DIRECTORY,
+        number: 1,
+        epoch: Epoch(9),
+        time_ms: 12_345,
+        minute: Minute(100),
+        arrivals_from_ms: 12_000,
+    }
 }
 
 fn producer(id: u128) -> ProducerImage {
@@ -187,7 +194,7 @@ proptest! {
                 let id_bytes = vec![b'x'; new_ids as usize];
                 shards.push(ShardCut { shard, minute, first_slot, id_lens, id_bytes, current, late });
             }
-            let cut = CoreCut { epoch: Epoch(epoch), time_ms: epoch, minute, shards };
+            let cut = CoreCut { epoch: Epoch(epoch), time_ms: epoch, minute, arrivals_from_ms: 0, shards };
             let position = LogPosition { generation: 1, position: epoch };
             let producers = ProducerTableImage { producers: vec![producer(u128::from(epoch))] };
             store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
@@ -199,9 +206,14 @@ proptest! {
                     counts[usize::from(*shard)][*slot as usize] += 1;
                 }
             }
-            let request = RunRequest { window: 0, minutes: Minute(minutes.start)..Minute(minutes.end) };
+            let request = RunRequest {
+                window: 0,
+                change: RunChange::Leave,
+                minutes: Minute(minutes.start)..Minute(minutes.end),
+                class_max: FinalityClass::MAX,
+            };
             store
-                .leaving_runs(&request, |shard, entries| {
+                .runs(&request, |shard, entries| {
                     for entry in entries {
                         counts[usize::from(shard)][entry.slot as usize] -= entry.count;
                     }

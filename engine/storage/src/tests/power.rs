@@ -145,7 +145,8 @@ impl Life {
         let id_bytes = vec![b'v'; ids.len()];
         let first_slot = u32::from(self.has_id);
         let shard = ShardCut { shard: 0, minute, first_slot, id_lens: ids, id_bytes, current, late: Vec::new() };
-        let cut = CoreCut { epoch: Epoch(self.epoch), time_ms: self.epoch, minute, shards: vec![shard] };
+        let cut =
+            CoreCut { epoch: Epoch(self.epoch), time_ms: self.epoch, minute, arrivals_from_ms: 0, shards: vec![shard] };
         let last = Sequence(self.last);
         let producer = ProducerImage { id: ProducerId(PRODUCER), last, last_seen_ms: 1, entries: Vec::new() };
         let producers = ProducerTableImage { producers: vec![producer] };
@@ -372,7 +373,7 @@ fn fewer_cores_still_read_the_logs_of_more() {
     let mut store = Store::open(disk.clone(), options()).unwrap();
     store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
     let generation = store.open_generations(1).unwrap();
-    let cut = CoreCut { epoch: Epoch(1), time_ms: 1, minute: Minute(1), shards: Vec::new() };
+    let cut = CoreCut { epoch: Epoch(1), time_ms: 1, minute: Minute(1), arrivals_from_ms: 0, shards: Vec::new() };
     let position = crate::LogPosition::start_of(generation);
     let producers = ProducerTableImage::default();
     store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();

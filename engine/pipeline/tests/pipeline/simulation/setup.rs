@@ -1,7 +1,7 @@
 //! The sizes of a simulated engine, and the ids of the videos.
 
 use crate::engine::Setup;
-use highwater_ranking::WindowLengths;
+use highwater_ranking::{Calendar, WindowLengths};
 use highwater_storage::LogLimits;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +21,7 @@ pub(super) fn id_of(video: usize) -> String {
 /// Sizes of everything; with `is_tiny` too small for all videos.
 pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
     let standard = Setup::default();
-    let scaled = WindowLengths { hour: 3, day: 12, month: 40 };
+    let scaled = WindowLengths { hour: 3, day: 12, month: 40, calendar: Calendar::scaled(3, 4, 3) };
     Setup {
         shards: random.random_range(1..=4),
         videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
