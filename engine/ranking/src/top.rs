@@ -57,12 +57,14 @@ pub fn merge(instance: InstanceId, cores: &[CoreTop], k: usize, windows: &Window
     let minute_max = cores.iter().map(|core| core.minute_max).fold(minute, Minute::max);
     let boards = (0..first.boards.len()).map(|index| {
         let CoreBoard { period, window, .. } = first.boards[index];
+        let rows = merge_rows(cores, index, k);
         Board {
             period,
             window,
             start_ms: window_minutes(period, windows).map(|minutes| minute.minus(minutes).start_ms()),
             end_ms: minute_max.end_ms(),
-            rows: merge_rows(cores, index, k),
+            total_views: rows.iter().map(|row| row.view_count).sum(),
+            rows,
         }
     });
     Snapshot { instance, epoch: first.epoch, as_of_ms: first.time_ms, boards: boards.collect() }
