@@ -40,4 +40,4 @@ pub use record::{
     Verdicts,
 };
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use store::{CorePart, CutsReplayed, OpenOptions, PreparedCut, Store, stranger};

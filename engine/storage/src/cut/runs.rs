@@ -7,7 +7,7 @@ use highwater_ranking::{FinalityClass, Minute, SlotCount};
 use crate::codec::{PutLe, TakeLe};
 
 /// Most entries in one piece, and so in one slice handed to a core.
-pub(crate) const PIECE_ENTRIES_MAX: usize = 1 << 14;
+pub(crate) const PIECE_ENTRIES_MAX: usize = 1 << 13;
 
 /// Appends a piece; `minute_before` is that of the piece before it in the section, 0 for the first.
 pub(crate) fn put_piece(

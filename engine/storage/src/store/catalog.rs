@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use highwater_ranking::{FinalityClass, Minute, RunRequest, SlotCount};
 
 use super::list;
+use super::prepared::SLICE_ENTRIES;
 use crate::cut::{CUTS_DIR, CutFile, CutHeader, RunBlock, cut_path, parse_cut_name};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::position::{DirectoryId, LogNumber, LogPosition};
 use crate::state::StoreState;
-
-/// Entries of one slice of runs that were asked for.
-const SLICE_ENTRIES: usize = 1 << 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BlockRef {

@@ -8,6 +8,7 @@
 //! [`Store::open_generations`]; then the others in any order.
 
 mod catalog;
+mod prepared;
 mod recovery;
 mod segments;
 
@@ -16,6 +17,7 @@ use std::io;
 use highwater_proto::Epoch;
 use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
 
+pub use prepared::PreparedCut;
 pub use recovery::CutsReplayed;
 
 use crate::cut::{CUTS_DIR, CutHeader, CutWriter, RunBlock};
@@ -196,31 +198,27 @@ impl<D: Disk> Store<D> {
         LogIdentity { directory: self.directory.id, log, generation: self.state.generation }
     }
 
-    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes
-    /// its time.
+    /// Writes the next cut file.
     ///
     /// # Errors
     /// With [`StorageError::is_no_space`] nothing has changed: call again later. On any other error the process must
     /// end.
     ///
     /// # Panics
-    /// When generations are not open, a log has no part or two, parts are of different epochs, or a position is behind
-    /// what is covered already.
-    pub fn write_cut(&mut self, parts: &[CorePart]) -> Result<CutHeader, StorageError> {
-        let first = &parts.first().expect("a cut has a part for each core").cut;
-        assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
+    /// When generations are not open, a log has no part or two, or a position is behind what is covered already.
+    pub fn write_cut(&mut self, cut: &PreparedCut) -> Result<CutHeader, StorageError> {
         let header = CutHeader {
             directory: self.directory.id,
             number: self.catalog.last_number() + 1,
-            epoch: first.epoch,
-            time_ms: first.time_ms,
-            minute: first.minute,
-            arrivals_from_ms: first.arrivals_from_ms,
+            epoch: cut.epoch,
+            time_ms: cut.time_ms,
+            minute: cut.minute,
+            arrivals_from_ms: cut.arrivals_from_ms,
         };
-        let positions = self.cut_positions(parts);
+        let positions = self.cut_positions(&cut.positions);
         // One that could not be removed when the disk was full.
         remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
-        let written = self.write_parts(&header, &positions, parts);
+        let written = self.write_parts(&header, &positions, cut);
         if written.as_ref().is_err_and(StorageError::is_no_space) {
             // What was written so far would only keep others from the room that is left.
             remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
@@ -234,53 +232,56 @@ impl<D: Disk> Store<D> {
         &self,
         header: &CutHeader,
         positions: &[(LogNumber, LogPosition)],
-        parts: &[CorePart],
+        cut: &PreparedCut,
     ) -> Result<Vec<RunBlock>, StorageError> {
         let mut writer = CutWriter::create(&self.disk, header)?;
         writer.positions(positions)?;
-        writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
-        for shard in parts.iter().flat_map(|part| &part.cut.shards) {
-            // One shard at a time is copied, so that the parts are still there when the disk is full.
-            let (ids, runs) = shard.clone().into_runs();
-            writer.ids(&ids)?;
-            writer.runs(ids.shard, &runs)?;
+        writer.producers(cut.producers.iter())?;
+        for (ids, runs) in &cut.shards {
+            writer.ids(ids)?;
+            writer.runs(ids.shard, runs)?;
         }
         writer.finish()
     }
 
-    /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
+    /// Whether a cut does not go beyond what the cut files hold already, so that a file of it would say nothing.
     #[must_use]
-    pub fn is_covered(&self, parts: &[CorePart]) -> bool {
-        parts.iter().all(|part| {
-            let start = LogPosition::start_of(self.state.generation);
-            part.position <= self.catalog.covered(part.log).max(start)
-        })
+    pub fn is_covered(&self, cut: &PreparedCut) -> bool {
+        let start = LogPosition::start_of(self.state.generation);
+        cut.positions.iter().all(|(log, position)| *position <= self.catalog.covered(*log).max(start))
     }
 
-    /// Hands out all runs of the minutes and classes asked for from all cut files, in slices of one shard. A slice may name a slot
-    /// more than once.
+    /// Hands out all runs of the minutes and classes asked for from all cut files, and from a cut that is not written
+    /// yet, in slices of one shard. A slice may name a slot more than once.
     ///
     /// # Errors
     /// When a cut file cannot be read or does not verify.
     ///
     /// # Panics
     /// When the minutes are older than the longest window before the newest cut.
-    pub fn runs(&self, request: &RunRequest, visit: impl FnMut(u16, Vec<SlotCount>)) -> Result<(), StorageError> {
+    pub fn runs(
+        &self,
+        request: &RunRequest,
+        unwritten: Option<&PreparedCut>,
+        mut visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        if let Some(cut) = unwritten {
+            cut.runs(request, &mut visit);
+        }
         self.catalog.runs(&self.disk, self.directory.id, request, visit)
     }
 
     /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by
     /// their recorded ends, since all they hold was replayed.
-    fn cut_positions(&self, parts: &[CorePart]) -> Vec<(LogNumber, LogPosition)> {
+    fn cut_positions(&self, parts: &[(LogNumber, LogPosition)]) -> Vec<(LogNumber, LogPosition)> {
         assert_eq!(self.stage, Stage::Open, "cuts are written when generations are open");
-        let mut logs: Vec<u32> = parts.iter().map(|part| part.log.0).collect();
+        let mut logs: Vec<u32> = parts.iter().map(|(log, _)| log.0).collect();
         logs.sort_unstable();
         assert!(logs.iter().copied().eq(0..self.state.logs_open), "each open log has one part: {logs:?}");
-        let mut positions: Vec<(LogNumber, LogPosition)> = Vec::new();
-        for part in parts {
-            assert_eq!(part.position.generation, self.state.generation, "a part covers its open generation");
-            assert!(part.position >= self.catalog.covered(part.log), "what is covered only grows");
-            positions.push((part.log, part.position));
+        let mut positions = parts.to_vec();
+        for (log, position) in parts {
+            assert_eq!(position.generation, self.state.generation, "a part covers its open generation");
+            assert!(*position >= self.catalog.covered(*log), "what is covered only grows");
         }
         for closed in self.state.closed.iter().filter(|closed| closed.log.0 >= self.state.logs_open) {
             match positions.iter_mut().find(|(log, _)| *log == closed.log) {
