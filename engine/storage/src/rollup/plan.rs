@@ -198,9 +198,8 @@ fn give_up(
 ) {
     for grain in Grain::ALL {
         let kept_from = engine_minute.minus(retention.minutes(grain)).min(history_from);
-        loop {
+        while let Some(at) = manifest.runs.iter().position(|run| run.grain == grain) {
             // What this plan writes is not in the chains yet, and so ends the loop.
-            let Some(at) = manifest.runs.iter().position(|run| run.grain == grain) else { break };
             let name = manifest.runs[at];
             let Some(source) = chains.runs().iter().find(|run| is_named(run, &name)) else { break };
             let is_in_days = grain != Grain::Hour || name.last <= manifest.merged_to;
