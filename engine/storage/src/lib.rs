@@ -27,7 +27,9 @@ pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
-pub use history::{CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryFigures};
+pub use history::{
+    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, close_period,
+};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,

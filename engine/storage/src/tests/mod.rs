@@ -2,6 +2,7 @@
 
 mod cuts;
 mod history;
+mod history_model;
 mod logs;
 mod power;
 mod support;
