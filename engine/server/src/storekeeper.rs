@@ -6,6 +6,7 @@
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
+use crate::historian::Horizons;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
@@ -45,6 +46,8 @@ pub struct CoreDesk {
 pub struct Storekeeper<D: Disk> {
     store: Store<D>,
     log_retention_bytes: u64,
+    /// Told after each cut, and after each that would have held nothing.
+    horizons: Horizons,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
@@ -90,6 +93,7 @@ impl<D: Disk> Storekeeper<D> {
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
+        horizons: Horizons,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
         stop: Arc<AtomicBool>,
@@ -98,6 +102,7 @@ impl<D: Disk> Storekeeper<D> {
         Self {
             store,
             log_retention_bytes,
+            horizons,
             requests,
             desks,
             segments_wanted: VecDeque::new(),
@@ -263,13 +268,21 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
         if self.store.is_covered(parts) {
             self.answer_all(|| StoreAnswer::CutEmpty);
+            self.tell_horizon(parts);
             return Ok(());
         }
         let header = self.store.write_cut(parts)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
+        self.tell_horizon(parts);
         Ok(())
+    }
+
+    /// Every view that arrived before the earliest of the parts' horizons is in a cut file now.
+    fn tell_horizon(&self, parts: &[CorePart]) {
+        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min();
+        horizon_ms.into_iter().for_each(|horizon_ms| self.horizons.send(horizon_ms));
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -340,7 +353,7 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        let keeper = Storekeeper::new(store, 0, Horizons::new().0, received, vec![desk], Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 
