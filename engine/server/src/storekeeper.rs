@@ -1,4 +1,4 @@
-//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, leaving runs.
+//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
@@ -9,7 +9,7 @@ use crate::fatal::fatal;
 use crate::historian::Horizons;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
+use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
 use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
@@ -54,7 +54,7 @@ pub struct Storekeeper<D: Disk> {
     /// Cores that want a segment; each asks for few at a time.
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
     /// What waits for room on the disk.
     stalled: Option<Stalled>,
     /// What came after it, in order.
@@ -98,7 +98,7 @@ impl<D: Disk> Storekeeper<D> {
         desks: Vec<CoreDesk>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let (parts, leaving) = (Gather::new(desks.len()), Gather::new(desks.len()));
+        let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
             log_retention_bytes,
@@ -107,7 +107,7 @@ impl<D: Disk> Storekeeper<D> {
             desks,
             segments_wanted: VecDeque::new(),
             parts,
-            leaving,
+            runs,
             stalled: None,
             behind: VecDeque::new(),
             stop,
@@ -159,9 +159,9 @@ impl<D: Disk> Storekeeper<D> {
                     self.try_to(Errand::WriteCut(parts))?;
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(usize::from(core), requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(usize::from(core), requests) {
+                    self.bring_runs(&all)?;
                 }
             }
         }
@@ -286,17 +286,17 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// Reads the runs once and gives each core those of its shards.
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "the edges of all cores move alike: {all:?}");
         let cores = self.desks.len() as u16;
         for request in &all[0] {
-            let window = request.window;
+            let (window, change) = (request.window, request.change);
             self.store.runs(request, |shard, entries| {
-                let slice = LeavingSlice { window, shard, entries };
-                self.answer(shard_owner(shard, cores), StoreAnswer::Leaving(slice));
+                let slice = RunSlice { window, change, shard, entries };
+                self.answer(shard_owner(shard, cores), StoreAnswer::Run(slice));
             })?;
         }
-        self.answer_all(|| StoreAnswer::LeavingDone);
+        self.answer_all(|| StoreAnswer::RunsDone);
         Ok(())
     }
 

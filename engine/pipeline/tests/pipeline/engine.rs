@@ -3,7 +3,7 @@
 //! A step that meets a failed disk ends this life, as the process would end.
 
 use highwater_pipeline::{
-    CutErrand, Gather, Intake, LeavingSlice, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan,
+    CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
     SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
 };
 use highwater_proto::{
@@ -89,7 +89,7 @@ impl Setup {
         };
         OpenOptions {
             cut_reserve_bytes: 100_000,
-            window_minutes_max: self.windows.month.max(self.windows.day).max(self.windows.hour),
+            window_minutes_max: self.windows.month.max(self.windows.day).max(self.windows.hour) + 60,
             ..OpenOptions::new(create)
         }
     }
@@ -149,7 +149,7 @@ pub(crate) struct Engine {
     /// A cut that found the disk full; nothing else is written before it.
     stalled_cut: Option<Vec<CorePart>>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
     snapshots: VecDeque<Snapshot>,
     top_k: usize,
@@ -198,7 +198,7 @@ impl Engine {
             errands: VecDeque::new(),
             stalled_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
-            leaving: Gather::new(usize::from(setup.cores)),
+            runs: Gather::new(usize::from(setup.cores)),
             tops: Gather::new(usize::from(setup.cores)),
             snapshots: VecDeque::new(),
             top_k: setup.top_k,
@@ -300,9 +300,9 @@ impl Engine {
                     self.write_cut(parts)?;
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(core, requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(core, requests) {
+                    self.bring_runs(&all)?;
                 }
             }
         }
@@ -340,18 +340,18 @@ impl Engine {
         true
     }
 
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
         assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
         for request in &all[0] {
-            let (window, cores) = (request.window, &mut self.cores);
+            let (window, change, cores) = (request.window, request.change, &mut self.cores);
             self.store.runs(request, |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
-                let slice = StoreAnswer::Leaving(LeavingSlice { window, shard, entries });
+                let slice = StoreAnswer::Run(RunSlice { window, change, shard, entries });
                 cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));
             })?;
         }
         for core in &mut self.cores {
-            core.answers.push_back(Brought::Answer(StoreAnswer::LeavingDone));
+            core.answers.push_back(Brought::Answer(StoreAnswer::RunsDone));
         }
         Ok(())
     }

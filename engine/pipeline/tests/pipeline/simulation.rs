@@ -86,7 +86,7 @@ impl Simulation {
         let ids: Vec<String> = (0..random.random_range(4..50)).map(setup::id_of).collect();
         let clients = random.random_range(1..5);
         Self {
-            oracle: Oracle::new(ids.clone(), setup.windows),
+            oracle: Oracle::new(ids.clone(), &setup),
             random,
             setup,
             is_tiny,

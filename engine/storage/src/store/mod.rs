@@ -52,7 +52,7 @@ impl OpenOptions {
             require_shards: None,
             require_lateness_max_ms: None,
             cut_reserve_bytes: 256 << 20,
-            window_minutes_max: 30 * 24 * 60,
+            window_minutes_max: 30 * 24 * 60 + 60,
         }
     }
 }
