@@ -5,7 +5,10 @@
 //! file, offset and remedy.
 #![forbid(unsafe_code)]
 
+mod base;
+mod chains;
 mod codec;
+mod container;
 mod cut;
 mod directory;
 mod disk;
@@ -16,6 +19,7 @@ mod memory_disk;
 mod position;
 mod producers;
 mod record;
+mod rollup;
 mod sealed;
 mod state;
 mod store;
@@ -23,7 +27,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
+pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
@@ -44,6 +48,7 @@ pub use record::{
     RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICT_BYTES, VERDICTS_BYTES_MAX,
     Verdicts,
 };
+pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use store::{CorePart, CutsReplayed, FileFigures, OpenOptions, Store, StoreFigures, stranger};
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};

@@ -2,6 +2,7 @@
 //!
 //! A step that meets a failed disk ends this life, as the process would end.
 
+use crate::rolling::Rolling;
 use highwater_pipeline::{
     CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
     SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
@@ -13,7 +14,7 @@ use highwater_proto::{
 use highwater_ranking::{CoreTop, IdHash, RankingConfig, RunRequest, WindowLengths, merge};
 use highwater_storage::{
     CorePart, Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
-    OpenOptions, PreparedSegment, StorageError, Store,
+    OpenOptions, PreparedSegment, Retention, RollupRule, StorageError, Store,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) skew_max_ms: u64,
     pub(crate) lateness_max_ms: u64,
     pub(crate) accept_clock: bool,
+    pub(crate) rollup: RollupRule,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Setup {
@@ -60,6 +63,8 @@ impl Default for Setup {
             skew_max_ms: 60_000,
             lateness_max_ms: 600_000,
             accept_clock: false,
+            rollup: RollupRule::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -89,7 +94,9 @@ impl Setup {
         };
         OpenOptions {
             cut_reserve_bytes: 100_000,
-            window_minutes_max: self.windows.month.max(self.windows.day).max(self.windows.hour) + 60,
+            calendar: self.windows.calendar,
+            rollup: self.rollup,
+            retention: self.retention,
             ..OpenOptions::new(create)
         }
     }
@@ -145,6 +152,7 @@ pub(crate) struct Engine {
     pub(crate) time_ms: u64,
     /// The core that each session has come to.
     pub(crate) sessions: HashMap<SessionId, usize>,
+    pub(crate) rolling: Rolling,
     errands: VecDeque<(usize, StoreRequest)>,
     /// A cut that found the disk full; nothing else is written before it.
     stalled_cut: Option<Vec<CorePart>>,
@@ -195,6 +203,7 @@ impl Engine {
             issued_before,
             time_ms,
             sessions: HashMap::new(),
+            rolling: Rolling::default(),
             errands: VecDeque::new(),
             stalled_cut: None,
             parts: Gather::new(usize::from(setup.cores)),

@@ -149,6 +149,8 @@ impl HistoryJob {
             let mut periods: Vec<Range<Minute>> =
                 starts.into_iter().map(|start| self.calendar.period_at(kind, start)).collect();
             periods.dedup();
+            // Only where history was lost, or had not begun, is what is not closed yet not whole any more.
+            periods.retain(|period| period.start >= tables.complete_from(grain));
             let is_more_due = periods.len() > room;
             periods.truncate(room);
             room -= periods.len();
