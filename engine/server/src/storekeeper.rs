@@ -6,6 +6,7 @@
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
+use crate::historian::Horizons;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
@@ -45,6 +46,8 @@ pub struct CoreDesk {
 pub struct Storekeeper<D: Disk> {
     store: Store<D>,
     log_retention_bytes: u64,
+    /// Told after each cut, and after each that would have held nothing.
+    horizons: Horizons,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
@@ -92,6 +95,7 @@ impl<D: Disk> Storekeeper<D> {
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
+        horizons: Horizons,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
         stop: Arc<AtomicBool>,
@@ -100,6 +104,7 @@ impl<D: Disk> Storekeeper<D> {
         Self {
             store,
             log_retention_bytes,
+            horizons,
             requests,
             desks,
             segments_wanted: VecDeque::new(),
@@ -274,13 +279,21 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
+            self.tell_horizon(parts);
             return Ok(());
         }
         let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
+        self.tell_horizon(parts);
         Ok(())
+    }
+
+    /// Every view that arrived before the earliest of the parts' horizons is in a cut file now.
+    fn tell_horizon(&self, parts: &[CorePart]) {
+        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min();
+        horizon_ms.into_iter().for_each(|horizon_ms| self.horizons.send(horizon_ms));
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -351,7 +364,7 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        let keeper = Storekeeper::new(store, 0, Horizons::new().0, received, vec![desk], Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 

@@ -1,6 +1,8 @@
 //! Tests of the rules across modules: logs, cut files, the whole directory under crashes.
 
 mod cuts;
+mod history;
+mod history_model;
 mod logs;
 mod power;
 mod support;
