@@ -7,6 +7,7 @@ use super::Store;
 use crate::archive::{ArchiveDone, ArchiveJob, ArchiveOutcome, ArchiveShed, SegmentKey};
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::position::SegmentNumber;
 
 /// Segments that may wait for the archive beyond those that the log's retention keeps, at the least.
 const WAITING_MIN: u64 = 16;
@@ -142,7 +143,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// Of these segments, oldest first, those that can be given up now: all but the ones that wait. Of too many that
-    /// wait the oldest are given up all the same; the one being copied is not.
+    /// wait the oldest are given up all the same; not the one being copied, and not the one behind it, by which the
+    /// job knows where its own ends.
     pub(super) fn without_waiting(
         &self,
         segments: Vec<SegmentKey>,
@@ -160,7 +162,10 @@ impl<D: Disk> Store<D> {
             false => waiting_max(retention_bytes, self.directory.segment_bytes) as usize,
         };
         waiting.drain(..waiting.len().saturating_sub(limit));
-        let may_go = |key: &SegmentKey| waiting.binary_search(key).is_err() && archive.running() != Some(*key);
+        let running = archive.running();
+        let behind = running.map(|key| SegmentKey { segment: SegmentNumber(key.segment.0 + 1), ..key });
+        let is_in_use = |key: SegmentKey| running == Some(key) || behind == Some(key);
+        let may_go = |key: &SegmentKey| waiting.binary_search(key).is_err() && !is_in_use(*key);
         Ok(segments.into_iter().filter(may_go).collect())
     }
 
