@@ -127,7 +127,7 @@ mod tests {
     use highwater_proto::{Epoch, InstanceId};
     use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
     use highwater_storage::{
-        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, ProducerTableImage, Store,
+        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, Store,
     };
 
     const MINUTE_MS: u64 = 60_000;
@@ -163,7 +163,7 @@ mod tests {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: time_ms, shards: vec![shard] };
         let position = LogPosition { generation: 1, position: 1 };
         let part = CorePart { log: LogNumber(0), position, cut, producers: ProducerTableImage::default() };
-        store.write_cut(&[part]).unwrap();
+        store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
     fn helper(disk: &MemoryDisk, new_at_ms: Option<u64>) -> (Historian, Horizons, Arc<AtomicBool>) {

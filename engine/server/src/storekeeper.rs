@@ -279,21 +279,15 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
-            self.tell_horizon(parts);
+            self.horizons.send(cut.arrivals_from_ms());
             return Ok(());
         }
         let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
-        self.tell_horizon(parts);
+        self.horizons.send(cut.arrivals_from_ms());
         Ok(())
-    }
-
-    /// Every view that arrived before the earliest of the parts' horizons is in a cut file now.
-    fn tell_horizon(&self, parts: &[CorePart]) {
-        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min();
-        horizon_ms.into_iter().for_each(|horizon_ms| self.horizons.send(horizon_ms));
     }
 
     /// Reads the runs once and gives each core those of its shards.

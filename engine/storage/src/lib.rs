@@ -5,6 +5,7 @@
 //! file, offset and remedy.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod base;
 mod chains;
 mod codec;
@@ -27,6 +28,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{
+    AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
+    ArchiveShed, ArchivedBatch,
+};
 pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
@@ -51,5 +56,8 @@ pub use record::{
 };
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures, stranger};
+pub use store::{
+    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
+    stranger,
+};
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};
