@@ -5,7 +5,7 @@
 //! where they are used.
 
 use crate::runtime::Runtime;
-use crate::units::{self, duration, size};
+use crate::units::{self, Kept, duration, size};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -101,6 +101,13 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "SIZE", help_heading = "Storage",
         value_parser = |text: &str| size(text, 0..=SIZE_BYTES_MAX))]
     pub log_retention: ByteSize,
+    /// Archive kept behind the log, by age and size, such as 24h,10GiB: whichever is less.
+    ///
+    /// It holds the accepted views of recycled segments with all fields; the oldest files go first. At least 1m and
+    /// 128MiB.
+    #[arg(long, env = "HIGHWATER_ARCHIVE_RETENTION", default_value = "24h,10GiB", value_name = "DURATION,SIZE",
+        help_heading = "Storage", value_parser = units::kept)]
+    pub archive_retention: Kept,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.

@@ -1,8 +1,9 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one that
-//! commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
+//! Threads: the pinned cores; off them one helper for the data directory, one that archives its log, one that merges
+//! and publishes, one that commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
 
+use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
@@ -26,7 +27,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
+    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
+    SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -108,8 +110,8 @@ impl Engine {
         let http_connections_max = diagnostics::http_connections(diagnostics::raise_open_files(), cores as u64)?;
         let rings = (0..cores).map(|_| UringLog::open(&arguments.data_dir, LogLimits::default().depth));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
-        let disk = FileDisk::open(&arguments.data_dir)?;
-        let mut store = open_store(disk, arguments)?;
+        let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
+        let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
@@ -134,7 +136,13 @@ impl Engine {
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
-        let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
+        let archive = Arc::default();
+        let metrics = MetricsText {
+            memory_bytes: arguments.memory.as_u64(),
+            connections_max,
+            drops,
+            archive: Arc::clone(&archive),
+        };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
         let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
@@ -166,10 +174,13 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks, stop.clone());
+        let (archive, archivist) = archive_desk(disk, archive, stop.clone());
+        let log_retention_bytes = arguments.log_retention.as_u64();
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, archive, requests, desks, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
         ];
@@ -248,7 +259,7 @@ fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {
     Ok(tls::prepare(&directory, &arguments.tls_name, own.as_ref(), SystemTime::now())?)
 }
 
-fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDisk>> {
+fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<Arc<FileDisk>>> {
     let mut random = rand::rng();
     let create = Directory {
         id: DirectoryId(random.random()),
@@ -258,7 +269,9 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
         lateness_max_ms: LATENESS_MAX_MS,
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
-    let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
+    let kept = arguments.archive_retention;
+    let archive = ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() };
+    let options = OpenOptions { require_shards: arguments.shards, archive: Some(archive), ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
 }
 
@@ -280,7 +293,7 @@ fn bind_patiently(bind: impl Fn() -> Result<QuicDriver, QuicError>) -> Result<Qu
 
 /// Reads the data directory back and opens each core's log for writing.
 fn open_pipelines(
-    store: &mut Store<FileDisk>,
+    store: &mut Store<Arc<FileDisk>>,
     arguments: &ServeArguments,
     plan: &MemoryPlan,
     ports: Vec<u16>,
@@ -316,7 +329,7 @@ fn open_pipelines(
     recovered.into_iter().zip(lanes).zip(rings).zip(0..).map(open).collect()
 }
 
-fn open_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
+fn open_log(store: &mut Store<Arc<FileDisk>>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
     let limits = LogLimits { segment_bytes: store.directory().segment_bytes, ..LogLimits::default() };
     let mut log = LogWriter::new(store.log_identity(number), limits);
     prepare_log(store, number, ring, &mut log)?;
@@ -337,7 +350,12 @@ fn needs(arguments: &ServeArguments, directory: &Directory, limits: &QuicLimits)
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
 /// the same, refuses batches and goes on asking.
-fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
+fn prepare_log(
+    store: &mut Store<Arc<FileDisk>>,
+    number: LogNumber,
+    ring: &mut UringLog,
+    log: &mut LogWriter,
+) -> Result<()> {
     match store.prepare_segment(number) {
         Ok(segment) => {
             let path = segment.path.clone();

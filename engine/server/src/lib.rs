@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archivist;
 pub mod args;
 pub mod checks;
 pub mod config;

@@ -5,12 +5,13 @@
 //! that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and any other
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
+use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
 use crate::runtime::Waker;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
+use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub struct CoreDesk {
 pub struct Storekeeper<D: Disk> {
     store: Store<D>,
     log_retention_bytes: u64,
+    archive: ArchiveDesk,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
@@ -90,6 +92,7 @@ impl<D: Disk> Storekeeper<D> {
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
+        archive: ArchiveDesk,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
         stop: Arc<AtomicBool>,
@@ -98,6 +101,7 @@ impl<D: Disk> Storekeeper<D> {
         Self {
             store,
             log_retention_bytes,
+            archive,
             requests,
             desks,
             segments_wanted: VecDeque::new(),
@@ -129,7 +133,15 @@ impl<D: Disk> Storekeeper<D> {
         }
         loop {
             let request = match self.segments_wanted.is_empty() {
-                true => self.requests.recv().ok()?,
+                true => select! {
+                    recv(self.requests) -> request => request.ok()?,
+                    recv(self.archive.done) -> done => {
+                        self.archive_on(done.ok()).unwrap_or_else(|error| {
+                            fatal("the data directory could not be written or read", &error)
+                        });
+                        continue;
+                    }
+                },
                 false => match self.requests.try_recv() {
                     Ok(request) => request,
                     Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
@@ -164,7 +176,12 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     fn prepare_segment(&mut self, core: u16) -> Result<(), StorageError> {
-        match self.store.prepare_segment(LogNumber(u32::from(core))) {
+        let mut prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        // On a full disk no segment waits for the archive any more.
+        if prepared.as_ref().is_err_and(StorageError::is_no_space) && self.recycle()? > 0 {
+            prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        }
+        match prepared {
             Ok(segment) => self.bring(core, Brought::Segment(segment)),
             Err(error) if error.is_no_space() => self.answer(core, StoreAnswer::NoSpace(error.to_string())),
             Err(error) => return Err(error),
@@ -269,7 +286,20 @@ impl<D: Disk> Storekeeper<D> {
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
-        Ok(())
+        self.archive_on(None)
+    }
+
+    /// Takes what the archive's helper has done, and gives it what is to be done next.
+    fn archive_on(&mut self, done: Option<ArchiveDone>) -> Result<(), StorageError> {
+        if let Some(done) = done {
+            self.archive.take(&mut self.store, done)?;
+            self.recycle()?;
+        }
+        match self.archive.go_on(&mut self.store, self.log_retention_bytes) {
+            // What could not be removed on a full disk is tried again; what was just cut must not be.
+            Err(error) if error.is_no_space() => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -309,6 +339,7 @@ impl<D: Disk> Storekeeper<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archivist::archive_desk;
     use crate::runtime::Parking;
     use crossbeam_channel::bounded;
     use highwater_proto::InstanceId;
@@ -340,7 +371,8 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
+        let keeper = Storekeeper::new(store, 0, archive, received, vec![desk], Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 
