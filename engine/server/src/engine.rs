@@ -1,18 +1,20 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one that
-//! commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
+//! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that merges
+//! and publishes, one that commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
+use crate::rollups::{HistoryFloor, Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
@@ -26,7 +28,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
+    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
+    SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -81,6 +84,7 @@ pub struct Engine {
     /// Where it is reached.
     pub ready: Ready,
     snapshots: Arc<Snapshots>,
+    storage: SharedFigures,
     stop: Arc<AtomicBool>,
     wakers: Vec<Waker>,
     cores: Vec<JoinHandle<()>>,
@@ -108,8 +112,8 @@ impl Engine {
         let http_connections_max = diagnostics::http_connections(diagnostics::raise_open_files(), cores as u64)?;
         let rings = (0..cores).map(|_| UringLog::open(&arguments.data_dir, LogLimits::default().depth));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
-        let disk = FileDisk::open(&arguments.data_dir)?;
-        let mut store = open_store(disk, arguments)?;
+        let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
+        let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
@@ -166,10 +170,15 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks, stop.clone());
+        let (jobs, job_helper) = job_helper(disk, stop.clone());
+        let storage = SharedFigures::default();
+        let rollups = Rollups::new(jobs, HistoryFloor::default(), storage.clone());
+        let log_retention_bytes = arguments.log_retention.as_u64();
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, rollups, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("jobs", move || job_helper.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
         ];
@@ -191,12 +200,17 @@ impl Engine {
             runtime: arguments.runtime,
             pid: std::process::id(),
         };
-        Ok(Self { ready, snapshots, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
+        Ok(Self { ready, snapshots, storage, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
     }
 
     /// The published snapshots.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
+    }
+
+    /// How the files of the data directory are.
+    pub fn storage_figures(&self) -> StorageFigures {
+        **self.storage.load()
     }
 
     /// Stops in order: no batch is taken any more, what was taken is made durable and cut, then HTTP ends.
@@ -248,7 +262,7 @@ fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {
     Ok(tls::prepare(&directory, &arguments.tls_name, own.as_ref(), SystemTime::now())?)
 }
 
-fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDisk>> {
+fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<Arc<FileDisk>>> {
     let mut random = rand::rng();
     let create = Directory {
         id: DirectoryId(random.random()),
@@ -258,7 +272,12 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
         lateness_max_ms: LATENESS_MAX_MS,
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
-    let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
+    let retention = Retention {
+        minute_minutes: minutes(arguments.minute_retention),
+        hour_minutes: minutes(arguments.hour_retention),
+        day_minutes: minutes(arguments.day_retention),
+    };
+    let options = OpenOptions { require_shards: arguments.shards, retention, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
 }
 
@@ -280,7 +299,7 @@ fn bind_patiently(bind: impl Fn() -> Result<QuicDriver, QuicError>) -> Result<Qu
 
 /// Reads the data directory back and opens each core's log for writing.
 fn open_pipelines(
-    store: &mut Store<FileDisk>,
+    store: &mut Store<Arc<FileDisk>>,
     arguments: &ServeArguments,
     plan: &MemoryPlan,
     ports: Vec<u16>,
@@ -316,7 +335,7 @@ fn open_pipelines(
     recovered.into_iter().zip(lanes).zip(rings).zip(0..).map(open).collect()
 }
 
-fn open_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
+fn open_log(store: &mut Store<Arc<FileDisk>>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
     let limits = LogLimits { segment_bytes: store.directory().segment_bytes, ..LogLimits::default() };
     let mut log = LogWriter::new(store.log_identity(number), limits);
     prepare_log(store, number, ring, &mut log)?;
@@ -337,7 +356,12 @@ fn needs(arguments: &ServeArguments, directory: &Directory, limits: &QuicLimits)
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
 /// the same, refuses batches and goes on asking.
-fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
+fn prepare_log(
+    store: &mut Store<Arc<FileDisk>>,
+    number: LogNumber,
+    ring: &mut UringLog,
+    log: &mut LogWriter,
+) -> Result<()> {
     match store.prepare_segment(number) {
         Ok(segment) => {
             let path = segment.path.clone();

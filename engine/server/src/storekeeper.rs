@@ -2,12 +2,15 @@
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and any other
+//! that rested on it is acknowledged. Long work from files to files it plans and hands to another helper, and takes over
+//! when it is done; only here are files removed. Only a full disk is no end: a core that wants a segment is told so, and any other
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
+use crate::jobs::JobOutcome;
+use crate::rollups::Rollups;
 use crate::runtime::Waker;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
 use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
@@ -56,6 +59,7 @@ pub struct Storekeeper<D: Disk> {
     stalled: Option<Stalled>,
     /// What came after it, in order.
     behind: VecDeque<(u16, StoreRequest)>,
+    rollups: Rollups,
     stop: Arc<AtomicBool>,
 }
 
@@ -92,8 +96,11 @@ impl<D: Disk> Storekeeper<D> {
         log_retention_bytes: u64,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
+        rollups: Rollups,
         stop: Arc<AtomicBool>,
     ) -> Self {
+        let mut rollups = rollups;
+        rollups.show(&store);
         let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
@@ -105,6 +112,7 @@ impl<D: Disk> Storekeeper<D> {
             runs,
             stalled: None,
             behind: VecDeque::new(),
+            rollups,
             stop,
         }
     }
@@ -129,7 +137,7 @@ impl<D: Disk> Storekeeper<D> {
         }
         loop {
             let request = match self.segments_wanted.is_empty() {
-                true => self.requests.recv().ok()?,
+                true => self.wait()?,
                 false => match self.requests.try_recv() {
                     Ok(request) => request,
                     Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
@@ -140,6 +148,34 @@ impl<D: Disk> Storekeeper<D> {
                 other => return Some(other),
             }
         }
+    }
+
+    /// The next request; outcomes of jobs are taken as they come.
+    fn wait(&mut self) -> Option<(u16, StoreRequest)> {
+        loop {
+            select! {
+                recv(self.requests) -> request => return request.ok(),
+                recv(self.rollups.desk().outcomes()) -> outcome => match outcome {
+                    Ok(outcome) => {
+                        if let Err(error) = self.take_over(outcome) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    // The helper is gone, and with it every job.
+                    Err(_) => return self.requests.recv().ok(),
+                },
+            }
+        }
+    }
+
+    fn take_over(&mut self, outcome: JobOutcome) -> Result<(), StorageError> {
+        self.rollups.take_over(&mut self.store, outcome)?;
+        self.plan_rollup()
+    }
+
+    /// Begins a roll-up when one is due; not any more when the process stops.
+    fn plan_rollup(&mut self) -> Result<(), StorageError> {
+        if self.stop.load(Ordering::Relaxed) { Ok(()) } else { self.rollups.plan(&self.store) }
     }
 
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
@@ -269,7 +305,8 @@ impl<D: Disk> Storekeeper<D> {
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
-        Ok(())
+        self.rollups.show(&self.store);
+        self.plan_rollup()
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -309,6 +346,8 @@ impl<D: Disk> Storekeeper<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::job_helper;
+    use crate::rollups::{HistoryFloor, SharedFigures};
     use crate::runtime::Parking;
     use crossbeam_channel::bounded;
     use highwater_proto::InstanceId;
@@ -340,7 +379,10 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        let (jobs, helper) = job_helper(Arc::new(disk.clone()), Arc::default());
+        std::thread::spawn(move || helper.run());
+        let rollups = Rollups::new(jobs, HistoryFloor::default(), SharedFigures::default());
+        let keeper = Storekeeper::new(store, 0, received, vec![desk], rollups, Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 
