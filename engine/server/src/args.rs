@@ -45,6 +45,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 const SIZE_BYTES_MAX: u64 = 1 << 50;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Exact top videos of the last hour, day, month and of all time, over QUIC in and HTTP out.
@@ -108,6 +109,20 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_ARCHIVE_RETENTION", default_value = "24h,10GiB", value_name = "DURATION,SIZE",
         help_heading = "Storage", value_parser = units::kept)]
     pub archive_retention: Kept,
+    /// How long counts by minute are kept, 26h to 3650d.
+    #[arg(long, env = "HIGHWATER_MINUTE_RETENTION", default_value = "48h", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 26 * HOUR..=10 * YEAR))]
+    pub minute_retention: Duration,
+    /// How long counts by hour are kept, 32d to 3650d.
+    #[arg(long, env = "HIGHWATER_HOUR_RETENTION", default_value = "35d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
+    pub hour_retention: Duration,
+    /// How long counts by day are kept, 32d to 3650d.
+    ///
+    /// What is older counts in all-time only.
+    #[arg(long, env = "HIGHWATER_DAY_RETENTION", default_value = "400d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
+    pub day_retention: Duration,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.

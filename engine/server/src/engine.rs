@@ -1,6 +1,7 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that archives its log, one that merges
+//! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
+//! archives its log, one that merges
 //! and publishes, one that commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
 
 use crate::archivist::archive_desk;
@@ -8,12 +9,14 @@ use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
+use crate::rollups::{HistoryFloor, Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{CoreDesk, Storekeeper};
@@ -27,7 +30,7 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
+    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
     SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
@@ -83,6 +86,7 @@ pub struct Engine {
     /// Where it is reached.
     pub ready: Ready,
     snapshots: Arc<Snapshots>,
+    storage: SharedFigures,
     stop: Arc<AtomicBool>,
     wakers: Vec<Waker>,
     cores: Vec<JoinHandle<()>>,
@@ -174,12 +178,16 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let (archive, archivist) = archive_desk(disk, archive, stop.clone());
+        let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
+        let (jobs, job_helper) = job_helper(disk, stop.clone());
+        let storage = SharedFigures::default();
+        let rollups = Rollups::new(jobs, HistoryFloor::default(), storage.clone());
         let log_retention_bytes = arguments.log_retention.as_u64();
-        let storekeeper = Storekeeper::new(store, log_retention_bytes, archive, requests, desks, stop.clone());
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, archive, requests, desks, rollups, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("jobs", move || job_helper.run())?,
             helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
@@ -202,12 +210,17 @@ impl Engine {
             runtime: arguments.runtime,
             pid: std::process::id(),
         };
-        Ok(Self { ready, snapshots, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
+        Ok(Self { ready, snapshots, storage, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
     }
 
     /// The published snapshots.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
+    }
+
+    /// How the files of the data directory are.
+    pub fn storage_figures(&self) -> StorageFigures {
+        **self.storage.load()
     }
 
     /// Stops in order: no batch is taken any more, what was taken is made durable and cut, then HTTP ends.
@@ -269,9 +282,14 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         lateness_max_ms: LATENESS_MAX_MS,
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
+    let retention = Retention {
+        minute_minutes: minutes(arguments.minute_retention),
+        hour_minutes: minutes(arguments.hour_retention),
+        day_minutes: minutes(arguments.day_retention),
+    };
     let kept = arguments.archive_retention;
-    let archive = ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() };
-    let options = OpenOptions { require_shards: arguments.shards, archive: Some(archive), ..OpenOptions::new(create) };
+    let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
+    let options = OpenOptions { require_shards: arguments.shards, retention, archive, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
 }
 

@@ -1,17 +1,20 @@
-//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, leaving runs.
+//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and any other
+//! that rested on it is acknowledged. Long work from files to files it plans and hands to another helper, and takes over
+//! when it is done; only here are files removed. Only a full disk is no end: a core that wants a segment is told so, and any other
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
+use crate::jobs::JobOutcome;
+use crate::rollups::Rollups;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
+use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
+use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -53,11 +56,14 @@ pub struct Storekeeper<D: Disk> {
     /// Cores that want a segment; each asks for few at a time.
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
+    /// A cut that is written when the runs are brought that all cores wait for.
+    held: Option<PreparedCut>,
     /// What waits for room on the disk.
     stalled: Option<Stalled>,
     /// What came after it, in order.
     behind: VecDeque<(u16, StoreRequest)>,
+    rollups: Rollups,
     stop: Arc<AtomicBool>,
 }
 
@@ -73,7 +79,7 @@ struct Stalled {
 enum Errand {
     LeaseEpochs(u16, u64),
     RecordMinute(u16, Minute),
-    WriteCut(Vec<CorePart>),
+    WriteCut(PreparedCut),
 }
 
 impl fmt::Display for Errand {
@@ -95,9 +101,12 @@ impl<D: Disk> Storekeeper<D> {
         archive: ArchiveDesk,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
+        rollups: Rollups,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let (parts, leaving) = (Gather::new(desks.len()), Gather::new(desks.len()));
+        let mut rollups = rollups;
+        rollups.show(&store);
+        let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
             log_retention_bytes,
@@ -106,9 +115,11 @@ impl<D: Disk> Storekeeper<D> {
             desks,
             segments_wanted: VecDeque::new(),
             parts,
-            leaving,
+            runs,
+            held: None,
             stalled: None,
             behind: VecDeque::new(),
+            rollups,
             stop,
         }
     }
@@ -133,15 +144,7 @@ impl<D: Disk> Storekeeper<D> {
         }
         loop {
             let request = match self.segments_wanted.is_empty() {
-                true => select! {
-                    recv(self.requests) -> request => request.ok()?,
-                    recv(self.archive.done) -> done => {
-                        self.archive_on(done.ok()).unwrap_or_else(|error| {
-                            fatal("the data directory could not be written or read", &error)
-                        });
-                        continue;
-                    }
-                },
+                true => self.wait()?,
                 false => match self.requests.try_recv() {
                     Ok(request) => request,
                     Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
@@ -154,21 +157,65 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
+    /// The next request; outcomes of jobs are taken as they come.
+    fn wait(&mut self) -> Option<(u16, StoreRequest)> {
+        loop {
+            select! {
+                recv(self.requests) -> request => return request.ok(),
+                recv(self.rollups.desk().outcomes()) -> outcome => match outcome {
+                    Ok(outcome) => {
+                        if let Err(error) = self.take_over(outcome) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    // The helper is gone, and with it every job.
+                    Err(_) => return self.requests.recv().ok(),
+                },
+                recv(self.archive.done) -> done => match done {
+                    Ok(done) => {
+                        if let Err(error) = self.archive_on(Some(done)) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    Err(_) => return self.requests.recv().ok(),
+                },
+            }
+        }
+    }
+
+    fn take_over(&mut self, outcome: JobOutcome) -> Result<(), StorageError> {
+        self.rollups.take_over(&mut self.store, outcome)?;
+        self.plan_rollup()
+    }
+
+    /// Begins a roll-up when one is due; not any more when the process stops.
+    fn plan_rollup(&mut self) -> Result<(), StorageError> {
+        if self.stop.load(Ordering::Relaxed) { Ok(()) } else { self.rollups.plan(&self.store) }
+    }
+
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
         match request {
             StoreRequest::PrepareSegment => self.prepare_segment(core)?,
             StoreRequest::LeaseEpochs { count } => self.try_to(Errand::LeaseEpochs(core, count))?,
             StoreRequest::RecordMinute(minute) => self.try_to(Errand::RecordMinute(core, minute))?,
             StoreRequest::WriteCut(errand) => {
-                let CutErrand { cut, position, producers } = *errand;
+                let CutErrand { cut, position, producers, minute_moves } = *errand;
                 let part = CorePart { log: LogNumber(u32::from(core)), position, cut, producers };
                 if let Some(parts) = self.parts.put(usize::from(core), part) {
-                    self.try_to(Errand::WriteCut(parts))?;
+                    let cut = PreparedCut::new(parts);
+                    if minute_moves {
+                        self.held = Some(cut);
+                    } else {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(usize::from(core), requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(usize::from(core), requests) {
+                    self.bring_runs(&all)?;
+                    if let Some(cut) = self.held.take() {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
         }
@@ -212,7 +259,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.store.record_minute(*minute)?;
                 self.answer(*core, StoreAnswer::MinuteRecorded(*minute));
             }
-            Errand::WriteCut(parts) => self.write_cut(parts)?,
+            Errand::WriteCut(cut) => self.write_cut(cut)?,
         }
         Ok(())
     }
@@ -277,15 +324,17 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
-        if self.store.is_covered(parts) {
+    fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
+        if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
             return Ok(());
         }
-        let header = self.store.write_cut(parts)?;
+        let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
+        self.rollups.show(&self.store);
+        self.plan_rollup()?;
         self.archive_on(None)
     }
 
@@ -303,17 +352,17 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// Reads the runs once and gives each core those of its shards.
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "the edges of all cores move alike: {all:?}");
         let cores = self.desks.len() as u16;
         for request in &all[0] {
-            let window = request.window;
-            self.store.runs(request, |shard, entries| {
-                let slice = LeavingSlice { window, shard, entries };
-                self.answer(shard_owner(shard, cores), StoreAnswer::Leaving(slice));
+            let (window, change) = (request.window, request.change);
+            self.store.runs(request, self.held.as_ref(), |shard, entries| {
+                let slice = RunSlice { window, change, shard, entries };
+                self.answer(shard_owner(shard, cores), StoreAnswer::Run(slice));
             })?;
         }
-        self.answer_all(|| StoreAnswer::LeavingDone);
+        self.answer_all(|| StoreAnswer::RunsDone);
         Ok(())
     }
 
@@ -340,6 +389,8 @@ impl<D: Disk> Storekeeper<D> {
 mod tests {
     use super::*;
     use crate::archivist::archive_desk;
+    use crate::jobs::job_helper;
+    use crate::rollups::{HistoryFloor, SharedFigures};
     use crate::runtime::Parking;
     use crossbeam_channel::bounded;
     use highwater_proto::InstanceId;
@@ -371,8 +422,11 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
+        let (jobs, helper) = job_helper(Arc::new(disk.clone()), Arc::default());
+        std::thread::spawn(move || helper.run());
+        let rollups = Rollups::new(jobs, HistoryFloor::default(), SharedFigures::default());
         let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
-        let keeper = Storekeeper::new(store, 0, archive, received, vec![desk], Arc::default());
+        let keeper = Storekeeper::new(store, 0, archive, received, vec![desk], rollups, Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 

@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod base;
+mod chains;
 mod codec;
+mod container;
 mod cut;
 mod directory;
 mod disk;
@@ -16,9 +19,11 @@ mod memory_disk;
 mod position;
 mod producers;
 mod record;
+mod rollup;
 mod sealed;
 mod state;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +31,7 @@ pub use archive::{
     AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
     ArchiveShed, ArchivedBatch,
 };
-pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
+pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
@@ -44,5 +49,10 @@ pub use record::{
     RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICT_BYTES, VERDICTS_BYTES_MAX,
     Verdicts,
 };
+pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use store::{
+    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
+    stranger,
+};
+pub use tables::{Grain, ShardIdList, SlotSums, Tables};

@@ -2,8 +2,9 @@
 //!
 //! A step that meets a failed disk ends this life, as the process would end.
 
+use crate::rolling::Rolling;
 use highwater_pipeline::{
-    CutErrand, Gather, Intake, LeavingSlice, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan,
+    CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
     SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
 };
 use highwater_proto::{
@@ -13,7 +14,7 @@ use highwater_proto::{
 use highwater_ranking::{CoreTop, IdHash, RankingConfig, RunRequest, WindowLengths, merge};
 use highwater_storage::{
     CorePart, Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
-    OpenOptions, PreparedSegment, StorageError, Store,
+    OpenOptions, PreparedCut, PreparedSegment, Retention, RollupRule, StorageError, Store,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) skew_max_ms: u64,
     pub(crate) lateness_max_ms: u64,
     pub(crate) accept_clock: bool,
+    pub(crate) rollup: RollupRule,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Setup {
@@ -60,6 +63,8 @@ impl Default for Setup {
             skew_max_ms: 60_000,
             lateness_max_ms: 600_000,
             accept_clock: false,
+            rollup: RollupRule::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -89,7 +94,9 @@ impl Setup {
         };
         OpenOptions {
             cut_reserve_bytes: 100_000,
-            window_minutes_max: self.windows.month.max(self.windows.day).max(self.windows.hour),
+            calendar: self.windows.calendar,
+            rollup: self.rollup,
+            retention: self.retention,
             ..OpenOptions::new(create)
         }
     }
@@ -145,11 +152,14 @@ pub(crate) struct Engine {
     pub(crate) time_ms: u64,
     /// The core that each session has come to.
     pub(crate) sessions: HashMap<SessionId, usize>,
+    pub(crate) rolling: Rolling,
     errands: VecDeque<(usize, StoreRequest)>,
     /// A cut that found the disk full; nothing else is written before it.
-    stalled_cut: Option<Vec<CorePart>>,
+    stalled_cut: Option<PreparedCut>,
+    /// A cut that is written when the runs are brought that all cores wait for.
+    held_cut: Option<PreparedCut>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
     snapshots: VecDeque<Snapshot>,
     top_k: usize,
@@ -195,10 +205,12 @@ impl Engine {
             issued_before,
             time_ms,
             sessions: HashMap::new(),
+            rolling: Rolling::default(),
             errands: VecDeque::new(),
             stalled_cut: None,
+            held_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
-            leaving: Gather::new(usize::from(setup.cores)),
+            runs: Gather::new(usize::from(setup.cores)),
             tops: Gather::new(usize::from(setup.cores)),
             snapshots: VecDeque::new(),
             top_k: setup.top_k,
@@ -262,8 +274,8 @@ impl Engine {
 
     /// Does the oldest errand. On a full disk it stays the oldest, and a core that waits for a segment is told.
     pub(crate) fn errand(&mut self) -> Result<bool, Died> {
-        if let Some(parts) = self.stalled_cut.take() {
-            self.write_cut(parts)?;
+        if let Some(cut) = self.stalled_cut.take() {
+            self.write_cut(cut)?;
             return Ok(self.stalled_cut.is_none() || self.deny_segment());
         }
         let Some((core, errand)) = self.errands.pop_front() else { return Ok(false) };
@@ -295,26 +307,34 @@ impl Engine {
                 answers.push_back(Brought::Answer(StoreAnswer::MinuteRecorded(minute)));
             }
             StoreRequest::WriteCut(errand) => {
-                let CutErrand { cut, position, producers } = *errand;
+                let CutErrand { cut, position, producers, minute_moves } = *errand;
                 if let Some(parts) = self.parts.put(core, CorePart { log, position, cut, producers }) {
-                    self.write_cut(parts)?;
+                    let cut = PreparedCut::new(parts);
+                    if minute_moves {
+                        self.held_cut = Some(cut);
+                    } else {
+                        self.write_cut(cut)?;
+                    }
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(core, requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(core, requests) {
+                    self.bring_runs(&all)?;
+                    if let Some(cut) = self.held_cut.take() {
+                        self.write_cut(cut)?;
+                    }
                 }
             }
         }
         Ok(true)
     }
 
-    fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<(), Died> {
-        let is_empty = self.store.is_covered(&parts);
+    fn write_cut(&mut self, cut: PreparedCut) -> Result<(), Died> {
+        let is_empty = self.store.is_covered(&cut);
         if !is_empty {
-            let written = self.store.write_cut(&parts);
+            let written = self.store.write_cut(&cut);
             if written.as_ref().is_err_and(StorageError::is_no_space) {
-                self.stalled_cut = Some(parts);
+                self.stalled_cut = Some(cut);
                 return Ok(());
             }
             written?;
@@ -340,18 +360,18 @@ impl Engine {
         true
     }
 
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
         assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
         for request in &all[0] {
-            let (window, cores) = (request.window, &mut self.cores);
-            self.store.runs(request, |shard, entries| {
+            let (window, change, cores) = (request.window, request.change, &mut self.cores);
+            self.store.runs(request, self.held_cut.as_ref(), |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
-                let slice = StoreAnswer::Leaving(LeavingSlice { window, shard, entries });
+                let slice = StoreAnswer::Run(RunSlice { window, change, shard, entries });
                 cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));
             })?;
         }
         for core in &mut self.cores {
-            core.answers.push_back(Brought::Answer(StoreAnswer::LeavingDone));
+            core.answers.push_back(Brought::Answer(StoreAnswer::RunsDone));
         }
         Ok(())
     }
