@@ -123,6 +123,10 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_DAY_RETENTION", default_value = "400d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
     pub day_retention: Duration,
+    /// How long the final top lists of closed hours, days and months are kept, 1d to 36500d.
+    #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
+    pub history_retention: Duration,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.

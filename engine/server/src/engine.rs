@@ -1,14 +1,15 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
 //! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
-//! archives its log, one that merges
-//! and publishes, one that commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
+//! archives its log, one that merges and publishes, one that commits memory ahead, one for HTTP. They share lanes,
+//! bounded channels, figures and the published snapshot, nothing else.
 
 use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::historian::{Closing, Historian, HistoryRules};
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
@@ -16,10 +17,10 @@ use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
-use crate::rollups::{HistoryFloor, Rollups, SharedFigures, StorageFigures, minutes};
+use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
-use crate::storekeeper::{CoreDesk, Storekeeper};
+use crate::storekeeper::{Chores, CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
 use crate::tokens::Tokens;
 use anyhow::{Context, Result};
@@ -117,6 +118,7 @@ impl Engine {
         let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
         let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
+        let history = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
@@ -179,11 +181,13 @@ impl Engine {
         }
         drop((errands, tops));
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
-        let (jobs, job_helper) = job_helper(disk, stop.clone());
+        let historian = Historian::new(disk.clone(), history);
+        let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
         let storage = SharedFigures::default();
-        let rollups = Rollups::new(jobs, HistoryFloor::default(), storage.clone());
+        let rollups = Rollups::new(storage.clone());
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
-        let storekeeper = Storekeeper::new(store, log_retention_bytes, archive, requests, desks, rollups, stop.clone());
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
@@ -291,6 +295,18 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
     let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
     let options = OpenOptions { require_shards: arguments.shards, retention, archive, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
+}
+
+/// How history is kept, as of a store whose logs were not opened yet.
+fn history_rules(store: &Store<Arc<FileDisk>>, arguments: &ServeArguments, origin: Instant) -> HistoryRules {
+    // Before the first generation was opened there was no log for a view to arrive in.
+    let is_new = store.state().generation == 0;
+    HistoryRules {
+        directory: *store.directory(),
+        calendar: Calendar::default(),
+        retention: arguments.history_retention,
+        new_at_ms: is_new.then(|| read_clocks(Instant::now(), origin).wall_ms),
+    }
 }
 
 /// Tries again for a moment while the port is in use: the kernel may still be taking apart the rings of an engine that

@@ -15,6 +15,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod fatal;
 pub mod helpers;
+pub mod historian;
 pub mod jobs;
 pub mod live;
 pub mod lookups;

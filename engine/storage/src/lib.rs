@@ -14,6 +14,7 @@ mod cut;
 mod directory;
 mod disk;
 mod error;
+mod history;
 mod log;
 mod memory_disk;
 mod position;
@@ -35,6 +36,10 @@ pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
+pub use history::{
+    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, HistoryNeeds,
+    close_period,
+};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,

@@ -32,6 +32,7 @@ use crate::cut::{CUTS_DIR, create_cut, cut_path, open_cut};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::history::HISTORY_DIR;
 use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
 use crate::producers::ProducerTableImage;
 use crate::rollup::{ROLLUPS_DIR, Retention, RollupRule};
@@ -408,7 +409,7 @@ pub fn stranger(names: &[String]) -> Option<&str> {
 
 /// Whether this is made only after the directory file.
 fn is_made_later(name: &str) -> bool {
-    name == StoreState::PATH || CLOSED_DIRS.contains(&name) || is_log_directory(name)
+    name == StoreState::PATH || name == HISTORY_DIR || CLOSED_DIRS.contains(&name) || is_log_directory(name)
 }
 
 pub(crate) fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {

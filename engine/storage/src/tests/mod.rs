@@ -2,6 +2,8 @@
 
 mod archive;
 mod cuts;
+mod history;
+mod history_model;
 mod logs;
 mod power;
 mod support;
