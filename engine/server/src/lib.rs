@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archivist;
 pub mod args;
 pub mod checks;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod engine;
 pub mod fatal;
 pub mod helpers;
 pub mod historian;
+pub mod jobs;
 pub mod live;
 pub mod lookups;
 pub mod metrics;
@@ -22,6 +24,7 @@ pub mod plan;
 pub mod prefault;
 pub mod publisher;
 pub mod quic;
+pub mod rollups;
 pub mod runtime;
 pub mod screen;
 pub mod serve;

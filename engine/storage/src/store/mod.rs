@@ -288,8 +288,8 @@ impl<D: Disk> Store<D> {
         cut.positions.iter().all(|(log, position)| *position <= self.covered(*log).max(start))
     }
 
-    /// Hands out all runs of the minutes and classes asked for, also those of a cut that is not written yet, in slices of
-    /// one shard. A slice may name a slot more than once.
+    /// Hands out all runs of the minutes and classes asked for from all closed files, and from a cut that is not written
+    /// yet, in slices of one shard. A slice may name a slot more than once.
     ///
     /// # Errors
     /// When a file cannot be read or does not verify.
@@ -332,12 +332,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StorageError> {
         let classes = FinalityClass(0)..=request.class_max;
         let question = Question { minutes: request.minutes.clone(), classes, shard: None, scope };
-        let mut slices = vec![Vec::new(); usize::from(self.directory.shards)];
+        let mut slices: Vec<Vec<SlotCount>> = vec![Vec::new(); usize::from(self.directory.shards)];
         self.chains.visit(&self.disk, &question, |shard, entries| {
             let Some(slice) = slices.get_mut(usize::from(shard)) else { return };
             slice.extend_from_slice(entries);
-            if slice.len() >= SLICE_ENTRIES {
-                visit(shard, std::mem::take(slice));
+            while slice.len() >= SLICE_ENTRIES {
+                let rest = slice.split_off(SLICE_ENTRIES);
+                visit(shard, std::mem::replace(slice, rest));
             }
         })?;
         for (shard, slice) in (0..).zip(slices).filter(|(_, slice)| !slice.is_empty()) {
