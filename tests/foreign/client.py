@@ -172,7 +172,8 @@ def self_test(page):
              hour.rows, hour.total, got["redirect"].host, got["batch-refused"].retry_after_ms,
              got["lookup-answer"].counts[ALL_TIME]]
     check(facts == [(1, [4433, 4434], 7), (1, 0, [(1, 1, FUTURE)]), (0, 1, [(0xFFFFFFFF, 1, FUTURE)]),
-                    [(900, video), (900, "zürich")], 2500, "engine.example", 250, (0, 1234567)], "the engine's, decoded")
+                    [(900, video), (900, "zürich")], 2500, "engine.example", 250, (0, 1234567)],
+          "the engine's, decoded")
     h, none, p, day = got["history-answer"], got["history-answer-none"], got["periods-answer"], 86_400_000
     facts = [(h.outcome, h.start, h.end, h.total, h.rows), (none.outcome, none.oldest, none.rows, none.lateness_max),
              (p.more, p.periods)]
