@@ -33,6 +33,9 @@ pub struct Problem {
     /// The value that it had; null when it was missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Option<String>>,
+    /// When what is asked for will be final.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_time: Option<Box<str>>,
     /// What is allowed instead.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub allowed: Box<[String]>,
@@ -50,6 +53,7 @@ impl Problem {
             detail: detail.into(),
             parameter: None,
             value: None,
+            final_time: None,
             allowed: Box::default(),
             retry_after_s: None,
         }
@@ -90,14 +94,39 @@ impl Problem {
             .about(parameter, Some(value), &[])
     }
 
-    /// A value that is meant to come, but cannot be answered yet.
-    pub(crate) fn not_yet(parameter: &str, value: &str, allowed: &[&str]) -> Self {
-        let detail = format!("{parameter}={value} is not served yet; allowed is {}", allowed.join(", "));
-        Self::new("urn:highwater:problem:not-yet", "Not yet", StatusCode::BAD_REQUEST, detail).about(
-            parameter,
-            Some(value),
-            allowed,
+    /// A parameter has a value that another parameter rules out, for a reason in words.
+    pub(crate) fn unfit(parameter: &str, value: Option<&str>, allowed: &[&str], detail: &str) -> Self {
+        let (kind, title) = match value {
+            Some(_) => ("urn:highwater:problem:invalid-parameter", "Invalid parameter"),
+            None => ("urn:highwater:problem:missing-parameter", "Missing parameter"),
+        };
+        Self::new(kind, title, StatusCode::BAD_REQUEST, detail.to_owned()).about(parameter, value, allowed)
+    }
+
+    /// The period that starts there has no final list, for a reason in words.
+    pub(crate) fn no_list(detail: String, start: &str) -> Self {
+        Self::new("urn:highwater:problem:no-list", "No list", StatusCode::NOT_FOUND, detail).about(
+            "start",
+            Some(start),
+            &[],
         )
+    }
+
+    /// The period that starts there has ended, but views of it still count.
+    pub(crate) fn not_final(detail: String, start: &str, final_time: String, retry_after_s: u32) -> Self {
+        let mut problem = Self::no_list(detail, start);
+        problem.kind = "urn:highwater:problem:not-final";
+        problem.title = "Not final";
+        problem.final_time = Some(final_time.into());
+        problem.retry_after_s = Some(retry_after_s);
+        problem
+    }
+
+    /// The engine has what is asked for but cannot read it.
+    pub(crate) fn unreadable() -> Self {
+        let detail = "the engine cannot read its history; its log names the file and the remedy".to_owned();
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new("urn:highwater:problem:history-unreadable", "History unreadable", status, detail)
     }
 
     /// There is nothing at this path.
