@@ -23,7 +23,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
-pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
+pub use problem::{About, PROBLEM_CONTENT_TYPE, Problem};
 pub use query::{K_DEFAULT, K_MAX, LIMIT_DEFAULT, LIMIT_MAX, MIN_EPOCH_WAIT};
 pub use remote::RemoteSnapshots;
 pub use router::router;

@@ -27,21 +27,27 @@ pub struct Problem {
     pub status: u16,
     /// This case in words, with the remedy.
     pub detail: Box<str>,
-    /// The query parameter at fault.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<Box<str>>,
-    /// The value that it had; null when it was missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<Option<String>>,
+    /// The query parameter at fault, where it is one.
+    #[serde(flatten)]
+    pub about: Option<Box<About>>,
     /// When what is asked for will be final.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_time: Option<Box<str>>,
-    /// What is allowed instead.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub allowed: Box<[String]>,
     /// Seconds after which to try again; sent as the header `Retry-After`.
     #[serde(skip)]
     pub retry_after_s: Option<u32>,
+}
+
+/// A query parameter at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its name.
+    pub parameter: Box<str>,
+    /// The value that it had; null when it was missing.
+    pub value: Option<String>,
+    /// What is allowed instead.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub allowed: Box<[String]>,
 }
 
 impl Problem {
@@ -51,18 +57,18 @@ impl Problem {
             title,
             status: status.as_u16(),
             detail: detail.into(),
-            parameter: None,
-            value: None,
+            about: None,
             final_time: None,
-            allowed: Box::default(),
             retry_after_s: None,
         }
     }
 
     fn about(mut self, parameter: &str, value: Option<&str>, allowed: &[&str]) -> Self {
-        self.parameter = Some(shortened(parameter).into());
-        self.value = Some(value.map(shortened));
-        self.allowed = allowed.iter().map(|&word| word.to_owned()).collect();
+        self.about = Some(Box::new(About {
+            parameter: shortened(parameter).into(),
+            value: value.map(shortened),
+            allowed: allowed.iter().map(|&word| word.to_owned()).collect(),
+        }));
         self
     }
 

@@ -149,9 +149,8 @@ async fn a_source_that_cannot_tell_is_no_missing_list() {
         let answer = get(&served, path).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}");
     }
-    let mut closed = served.source.history.lock().unwrap();
-    (closed.busy, closed.unreadable) = (false, true);
-    drop(closed);
+    served.source.history.lock().unwrap().busy = false;
+    served.source.history.lock().unwrap().unreadable = true;
     for path in ["/v1/videos/top?period=day&window=tumbling&start=2024-07-14Z", "/v1/periods?period=day"] {
         let answer = get(&served, path).await;
         assert_eq!((answer.status, answer.header("retry-after")), (500, None), "{path}");
