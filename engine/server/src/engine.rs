@@ -7,6 +7,7 @@ use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::history::{self, ClosedLists, NothingClosed};
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
@@ -137,13 +138,14 @@ impl Engine {
         let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
-        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
+        let (historian, history, history_door) = history::open(closed_lists(&directory), directory.instance, &wakers);
+        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups);
-        for (number, ((((pipeline, ring), driver), parking), lookups)) in (0..).zip(parts) {
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history);
+        for (number, (((((pipeline, ring), driver), parking), lookups), history)) in (0..).zip(parts) {
             let (brought_sender, brought) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
@@ -159,6 +161,7 @@ impl Engine {
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
+                history,
                 tokens: tokens.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
@@ -172,6 +175,7 @@ impl Engine {
             helpers.spawn("store", move || storekeeper.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
+            helpers.spawn("history", move || historian.run())?,
         ];
         let spawn = |((core, parking), cpu): ((Core, Parking), &usize)| {
             runtime::spawn(arguments.runtime, *cpu, core, parking, origin)
@@ -314,6 +318,11 @@ fn open_pipelines(
         Ok((Pipeline::new(PipelineConfig { core, ..config.clone() }, recovered, lanes, log, reading), ring))
     };
     recovered.into_iter().zip(lanes).zip(rings).zip(0..).map(open).collect()
+}
+
+/// Where the final lists of closed periods are found.
+fn closed_lists(directory: &Directory) -> Box<dyn ClosedLists> {
+    Box::new(NothingClosed { lateness_max_ms: directory.lateness_max_ms })
 }
 
 fn open_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {

@@ -14,6 +14,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod fatal;
 pub mod helpers;
+pub mod history;
 pub mod live;
 pub mod lookups;
 pub mod metrics;
