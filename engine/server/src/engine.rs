@@ -6,10 +6,12 @@
 
 use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
+use crate::closed_lists::StoredLists;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::historian::{Closing, Historian, HistoryRules};
+use crate::history;
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
@@ -31,8 +33,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
-    SEGMENT_BYTES_DEFAULT, Store,
+    ArchiveRetention, Directory, DirectoryId, Disk, History, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
+    Retention, SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -118,7 +120,7 @@ impl Engine {
         let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
         let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
-        let history = history_rules(&store, arguments, origin);
+        let history_rules = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
@@ -151,13 +153,15 @@ impl Engine {
         };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
-        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
+        let lists = StoredLists::new(History::read_only(disk.clone(), directory.id), directory.lateness_max_ms);
+        let (history_helper, history_ports, history_door) = history::open(Box::new(lists), directory.instance, &wakers);
+        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups);
-        for (number, ((((pipeline, ring), driver), parking), lookups)) in (0..).zip(parts) {
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history_ports);
+        for (number, (((((pipeline, ring), driver), parking), lookups), history)) in (0..).zip(parts) {
             let (brought_sender, brought) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
@@ -173,6 +177,7 @@ impl Engine {
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
+                history,
                 tokens: tokens.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
@@ -181,11 +186,11 @@ impl Engine {
         }
         drop((errands, tops));
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
-        let historian = Historian::new(disk.clone(), history);
+        let historian = Historian::new(disk.clone(), history_rules);
         let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
         let storage = SharedFigures::default();
         let rollups = Rollups::new(storage.clone());
-        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history), archive };
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
         let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
@@ -195,6 +200,7 @@ impl Engine {
             helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
+            helpers.spawn("history", move || history_helper.run())?,
         ];
         let spawn = |((core, parking), cpu): ((Core, Parking), &usize)| {
             runtime::spawn(arguments.runtime, *cpu, core, parking, origin)

@@ -8,6 +8,7 @@
 pub mod archivist;
 pub mod args;
 pub mod checks;
+pub mod closed_lists;
 pub mod config;
 pub mod core;
 pub mod demo;
@@ -16,6 +17,7 @@ pub mod engine;
 pub mod fatal;
 pub mod helpers;
 pub mod historian;
+pub mod history;
 pub mod jobs;
 pub mod live;
 pub mod lookups;
