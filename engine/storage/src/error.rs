@@ -127,6 +127,15 @@ impl StorageError {
         Self::Damaged { file: file.to_owned(), offset, what: what.into() }
     }
 
+    /// Whether a file is not there that was there, or must be: a reader beside a running engine looks again.
+    pub(crate) fn is_vanished_file(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// Whether the disk is full: batches are refused, the engine goes on.
     #[must_use]
     pub fn is_no_space(&self) -> bool {

@@ -18,6 +18,7 @@ mod record;
 mod sealed;
 mod state;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -41,3 +42,4 @@ pub use record::{
 };
 pub use state::{ClosedGeneration, StoreState};
 pub use store::{CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use tables::{Grain, ShardIdList, SlotSums, Tables};

@@ -147,6 +147,26 @@ impl CutFile {
         Ok(())
     }
 
+    /// Reads the ids of one shard; of other sections only where they end.
+    pub(crate) fn ids_of<E: From<StorageError>>(
+        &self,
+        shard: u16,
+        mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let end = self.footer.file_len - FOOTER_BYTES as u64;
+        let mut offset = HEADER_BYTES as u64;
+        let mut payload = Vec::new();
+        while offset < end {
+            let mut header = self.section_header(offset)?;
+            if header.kind == kind::IDS && header.shard == u32::from(shard) {
+                header = self.section(offset, &mut payload)?;
+                self.visit_section(offset, &header, &payload, &mut visit)?;
+            }
+            offset += SECTION_HEADER_BYTES as u64 + header.payload_len;
+        }
+        Ok(())
+    }
+
     /// Reads one runs section and hands out the pieces of the minutes and classes that `wanted` accepts.
     pub(crate) fn block(
         &self,
@@ -202,26 +222,34 @@ impl CutFile {
         }
     }
 
-    /// Reads and verifies the section whose header is at `offset`.
-    fn section(&self, offset: u64, payload: &mut Vec<u8>) -> Result<SectionHeader, StorageError> {
+    /// Reads the header at `offset`, which is not verified without its payload.
+    fn section_header(&self, offset: u64) -> Result<SectionHeader, StorageError> {
         let end = self.footer.file_len - FOOTER_BYTES as u64;
-        let damaged = || StorageError::damaged(&self.path, offset, "a section of the cut file does not verify");
-        let room = end.checked_sub(offset + SECTION_HEADER_BYTES as u64).ok_or_else(damaged)?;
+        let room = end.checked_sub(offset + SECTION_HEADER_BYTES as u64).ok_or_else(|| self.unverified(offset))?;
         let mut head = [0; SECTION_HEADER_BYTES];
         self.file.read_at(&mut head, offset).map_err(|error| StorageError::io("read", &self.path, error))?;
-        let header = SectionHeader::decode(&head).filter(|header| header.payload_len <= room).ok_or_else(damaged)?;
+        SectionHeader::decode(&head).filter(|header| header.payload_len <= room).ok_or_else(|| self.unverified(offset))
+    }
+
+    /// Reads and verifies the section whose header is at `offset`.
+    fn section(&self, offset: u64, payload: &mut Vec<u8>) -> Result<SectionHeader, StorageError> {
+        let header = self.section_header(offset)?;
         payload.resize(header.payload_len as usize, 0);
         self.file
             .read_at(payload, offset + SECTION_HEADER_BYTES as u64)
             .map_err(|error| StorageError::io("read", &self.path, error))?;
         if header.checksum(payload) != header.crc {
-            return Err(damaged());
+            return Err(self.unverified(offset));
         }
         Ok(header)
     }
 
     fn shard(&self, offset: u64, header: &SectionHeader) -> Result<u16, StorageError> {
         u16::try_from(header.shard).map_err(|_| self.senseless(offset))
+    }
+
+    fn unverified(&self, offset: u64) -> StorageError {
+        StorageError::damaged(&self.path, offset, "a section of the cut file does not verify")
     }
 
     fn senseless(&self, offset: u64) -> StorageError {
