@@ -10,6 +10,7 @@ mod cut;
 mod directory;
 mod disk;
 mod error;
+mod history;
 mod log;
 mod memory_disk;
 mod position;
@@ -26,6 +27,7 @@ pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
+pub use history::{CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryFigures};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,

@@ -22,6 +22,7 @@ use crate::cut::{CUTS_DIR, CutHeader, CutWriter, RunBlock};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::history::HISTORY_DIR;
 use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
 use crate::producers::ProducerTableImage;
 use crate::state::{ClosedGeneration, StoreState};
@@ -327,7 +328,7 @@ pub fn stranger(names: &[String]) -> Option<&str> {
 
 /// Whether this is made only after the directory file.
 fn is_made_later(name: &str) -> bool {
-    name == StoreState::PATH || name == CUTS_DIR || is_log_directory(name)
+    name == StoreState::PATH || name == CUTS_DIR || name == HISTORY_DIR || is_log_directory(name)
 }
 
 fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {

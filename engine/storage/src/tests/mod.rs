@@ -1,6 +1,7 @@
 //! Tests of the rules across modules: logs, cut files, the whole directory under crashes.
 
 mod cuts;
+mod history;
 mod logs;
 mod power;
 mod support;
