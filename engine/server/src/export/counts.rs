@@ -3,90 +3,92 @@
 //! All classes count: a view is in the period of its event time however late it came. Invariant: what is in memory is
 //! the ids of one shard and its counts of one period; rows come shard by shard, in order of time.
 
+use super::Told;
 use super::rows::{Batches, Value};
 use super::table::Table;
-use anyhow::{Context, Result, bail};
-use highwater_ranking::{Calendar, CalendarPeriod, FinalityClass, Minute};
+use crate::units::time_text;
+use anyhow::{Context, Result, ensure};
+use highwater_ranking::{FinalityClass, Minute};
 use highwater_storage::{Grain, SlotSums, Tables};
 use std::ops::Range;
 
-/// What was asked for, within what there is.
-///
-/// # Errors
-/// When the range begins before the table is whole, or ends there.
-pub(crate) fn range(tables: &Tables, grain: Grain, from: Option<u64>, to: Option<u64>) -> Result<Range<Minute>> {
-    let whole_from = whole_from(tables, grain);
-    let told = |minute: Minute| crate::units::time_text(minute.start_ms());
-    let remedy = "older ones were removed by the engine's retention, in part or in whole";
-    let from = from.map(Minute::of_ms).unwrap_or(whole_from);
-    if from < whole_from {
-        bail!("--from={} is too early: {grain:?}s are whole from {} on; {remedy}", told(from), told(whole_from));
-    }
-    let to = to.map_or(Minute(u32::MAX), Minute::of_ms);
-    if to <= from {
-        bail!("--to={} is too early: {grain:?}s are whole from {} on; {remedy}", told(to), told(whole_from));
-    }
-    Ok(from..to)
+/// Minutes of a UTC hour, and hours of a day.
+const HOUR_MINUTES: u32 = 60;
+const DAY_HOURS: u32 = 24;
+
+/// The counts of a range of whole periods.
+pub(crate) struct Counts {
+    tables: Tables,
+    grain: Grain,
+    minutes: Range<Minute>,
 }
 
-/// The first period of which everything is there.
-fn whole_from(tables: &Tables, grain: Grain) -> Minute {
-    let minute = tables.complete_from(grain);
-    let period = period_at(grain, minute);
-    if period.start == minute { minute } else { period.end }
-}
+impl Counts {
+    /// Holds what is asked for against what there is.
+    ///
+    /// # Errors
+    /// When the range begins before the table is whole, or ends there.
+    pub(crate) fn new(tables: Tables, table: Table, from_ms: Option<u64>, to_ms: Option<u64>) -> Result<Self> {
+        let grain = table.grain().context("a table of counts has a grain")?;
+        let whole_from = whole_from(&tables, grain);
+        let from = from_ms.map_or(whole_from, Minute::of_ms);
+        let to = to_ms.map_or(Minute(u32::MAX), Minute::of_ms);
+        let told = |minute: Minute| time_text(minute.start_ms());
+        let whole = || format!("table {table} is whole from {} on; older rows are no longer kept", told(whole_from));
+        ensure!(from >= whole_from, "--from={} is too early: {}", told(from), whole());
+        ensure!(to > from, "--to={} is too early: {}", told(to), whole());
+        Ok(Self { tables, grain, minutes: from..to })
+    }
 
-/// Sends the rows of a range; returns the start of its last period that has any, and how many views they are.
-pub(crate) fn send(tables: &Tables, table: Table, range: Range<Minute>, batches: &mut Batches<'_>) -> Result<Sent> {
-    let grain = table.grain().context("a table of counts has a grain")?;
-    let periods = tables.periods(grain, range);
-    let mut sums = SlotSums::new();
-    let mut sent = Sent::default();
-    for shard in 0..tables.directory().shards {
-        let ids = tables.ids(shard)?;
-        for start in &periods {
-            let period = period_at(grain, *start);
-            sums.clear();
-            tables.sums(shard, period.clone(), FinalityClass::IN_HOUR..=FinalityClass::MAX, &mut sums)?;
-            for (slot, count) in sums.iter() {
-                let id = ids.get(slot).with_context(|| format!("shard {shard} counts slot {slot}, which has no id"))?;
-                push(batches, table, id, *start, count)?;
-                sent.views += count;
-                sent.end = sent.end.max(Some(period.end));
+    /// Sends the rows.
+    pub(crate) fn send(&self, batches: &mut Batches<'_>) -> Result<Told> {
+        let tables = &self.tables;
+        let periods = tables.periods(self.grain, self.minutes.clone());
+        let mut sums = SlotSums::new();
+        let (mut views, mut end) = (0, None);
+        for shard in 0..tables.directory().shards {
+            let ids = tables.ids(shard)?;
+            for start in &periods {
+                let period = self.grain.period_at(tables.calendar(), *start);
+                sums.clear();
+                tables.sums(shard, period.clone(), FinalityClass::IN_HOUR..=FinalityClass::MAX, &mut sums)?;
+                if !sums.is_empty() {
+                    end = end.max(Some(period.end));
+                }
+                for (slot, count) in sums.iter() {
+                    let id = ids.get(slot);
+                    let id = id.with_context(|| format!("shard {shard} counts slot {slot}, which has no id"))?;
+                    self.push(batches, id, *start, count)?;
+                    views += count;
+                }
             }
         }
+        let newest = tables.newest();
+        Ok(Told {
+            views: Some(views),
+            from_ms: Some(self.minutes.start.start_ms()),
+            to_ms: end.map(Minute::start_ms),
+            as_of_ms: newest.map(|cut| cut.time_ms),
+            epoch: newest.map(|cut| cut.epoch.0),
+        })
     }
-    Ok(sent)
-}
 
-/// What was sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// Views counted.
-    pub(crate) views: u64,
-    /// End of the newest period that has any.
-    pub(crate) end: Option<Minute>,
-}
-
-fn push(batches: &mut Batches<'_>, table: Table, id: &str, start: Minute, count: u64) -> Result<()> {
-    let start_ms = start.start_ms();
-    let minute_of_day = start.0 % (24 * 60);
-    let (hour, minute) = (Value::Small(minute_of_day / 60), Value::Small(minute_of_day % 60));
-    let (id, date, time, count) =
-        (Value::Text(id), Value::DateOf(start_ms), Value::Time(start_ms), Value::Count(count));
-    match table {
-        Table::Minute => batches.push([id, date, hour, minute, count, time]),
-        Table::Hour => batches.push([id, date, hour, count, time]),
-        Table::Day => batches.push([id, date, count, time]),
-        Table::Top | Table::Views => unreachable!("{table} is no table of counts"),
+    fn push(&self, batches: &mut Batches<'_>, id: &str, start: Minute, count: u64) -> Result<()> {
+        let hour_minute = Value::Small(start.0 % HOUR_MINUTES);
+        let hour = Value::Small(start.0 / HOUR_MINUTES % DAY_HOURS);
+        let (id, count) = (Value::Text(id), Value::Count(count));
+        let (date, time) = (Value::DateOf(start.start_ms()), Value::Time(start.start_ms()));
+        match self.grain {
+            Grain::Minute => batches.push([id, date, hour, hour_minute, count, time]),
+            Grain::Hour => batches.push([id, date, hour, count, time]),
+            Grain::Day => batches.push([id, date, count, time]),
+        }
     }
 }
 
-/// The period that a minute lies in.
-fn period_at(grain: Grain, minute: Minute) -> Range<Minute> {
-    match grain {
-        Grain::Minute => minute..Minute(minute.0.saturating_add(1)),
-        Grain::Hour => Calendar::default().period_at(CalendarPeriod::Hour, minute),
-        Grain::Day => Calendar::default().period_at(CalendarPeriod::Day, minute),
-    }
+/// The start of the first period of which everything is there.
+fn whole_from(tables: &Tables, grain: Grain) -> Minute {
+    let minute = tables.complete_from(grain);
+    let period = grain.period_at(tables.calendar(), minute);
+    if period.start == minute { minute } else { period.end }
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod counts;
+mod lists;
 mod output;
 mod rows;
 mod table;
@@ -18,9 +19,11 @@ use crate::args::ExportArguments;
 use crate::units::time_text;
 use anyhow::{Context, Result, ensure};
 use arrow_array::RecordBatch;
+use counts::Counts;
 use highwater_disk::ReadingDisk;
 use highwater_ranking::Calendar;
-use highwater_storage::{Disk, Tables};
+use highwater_storage::{Disk, History, Tables};
+use lists::Lists;
 use output::Output;
 use rows::{Batches, Sink};
 use serde::Serialize;
@@ -118,36 +121,30 @@ fn write(disk: &Arc<dyn Disk>, arguments: &ExportArguments, stop: &AtomicBool) -
 
 /// Where the rows come from, with the range within it.
 enum Source {
-    Counts { tables: Tables, table: Table, range: std::ops::Range<highwater_ranking::Minute> },
+    Counts(Counts),
+    Lists(Lists),
 }
 
 impl Source {
     fn open(disk: &Arc<dyn Disk>, arguments: &ExportArguments) -> Result<Self> {
-        let table = arguments.table;
+        let (from_ms, to_ms) = (arguments.from, arguments.to);
         let tables = Tables::open(Arc::clone(disk), Calendar::default())?;
-        match table.grain() {
-            Some(grain) => {
-                let range = counts::range(&tables, grain, arguments.from, arguments.to)?;
-                Ok(Self::Counts { tables, table, range })
+        match arguments.table {
+            table @ (Table::Minute | Table::Hour | Table::Day) => {
+                Ok(Self::Counts(Counts::new(tables, table, from_ms, to_ms)?))
             }
-            None => anyhow::bail!("--table={table} cannot be exported yet"),
+            Table::Top => {
+                let history = History::read_only(Arc::clone(disk), tables.directory().id);
+                Ok(Self::Lists(Lists::new(history, from_ms, to_ms)))
+            }
+            Table::Views => anyhow::bail!("--table=views cannot be exported yet"),
         }
     }
 
-    fn send(self, batches: &mut Batches<'_>) -> Result<Told> {
+    fn send(&self, batches: &mut Batches<'_>) -> Result<Told> {
         match self {
-            Self::Counts { tables, table, range } => {
-                let from_ms = Some(range.start.start_ms());
-                let sent = counts::send(&tables, table, range, batches)?;
-                let newest = tables.newest();
-                Ok(Told {
-                    views: Some(sent.views),
-                    from_ms,
-                    to_ms: sent.end.map(|end| end.start_ms()),
-                    as_of_ms: newest.map(|cut| cut.time_ms),
-                    epoch: newest.map(|cut| cut.epoch.0),
-                })
-            }
+            Self::Counts(counts) => counts.send(batches),
+            Self::Lists(lists) => lists.send(batches),
         }
     }
 }
