@@ -5,6 +5,7 @@
 //! file, offset and remedy.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod codec;
 mod cut;
 mod directory;
@@ -23,6 +24,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{
+    AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
+    ArchiveShed, ArchivedBatch,
+};
 pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
@@ -43,5 +48,5 @@ pub use record::{
     Verdicts,
 };
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use store::{ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, OpenOptions, Store, stranger};
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};

@@ -7,17 +7,21 @@
 //! The order of calls at a start: [`Store::open`], [`Store::replay_cuts`], [`Store::replay_logs`],
 //! [`Store::open_generations`]; then the others in any order.
 
+mod archiving;
 mod catalog;
 mod recovery;
 mod segments;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use highwater_proto::Epoch;
 use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
 
+pub use archiving::{ArchiveFigures, ArchivePlan};
 pub use recovery::CutsReplayed;
 
+use crate::archive::{ARCHIVE_DIR, ArchiveCatalog, ArchiveRetention};
 use crate::cut::{CUTS_DIR, CutHeader, CutWriter, RunBlock};
 use crate::directory::Directory;
 use crate::disk::Disk;
@@ -41,10 +45,12 @@ pub struct OpenOptions {
     pub cut_reserve_bytes: u64,
     /// Length in minutes of the longest window: older runs never leave one again.
     pub window_minutes_max: u32,
+    /// How much is kept in the archive; without it segments are used again without waiting for one.
+    pub archive: Option<ArchiveRetention>,
 }
 
 impl OpenOptions {
-    /// Defaults: nothing required, 256 MiB reserved, windows of up to 30 days.
+    /// Defaults: nothing required, 256 MiB reserved, windows of up to 30 days, no archive.
     #[must_use]
     pub const fn new(create: Directory) -> Self {
         Self {
@@ -53,6 +59,7 @@ impl OpenOptions {
             require_lateness_max_ms: None,
             cut_reserve_bytes: 256 << 20,
             window_minutes_max: 30 * 24 * 60,
+            archive: None,
         }
     }
 }
@@ -81,6 +88,10 @@ pub struct Store<D: Disk> {
     /// Index of the next segment of each open log.
     segments_next: Vec<u64>,
     spare_next: u64,
+    /// None when segments need not wait for it.
+    archive: Option<ArchiveCatalog>,
+    /// Ends of the generations that were found open or uncovered at this start.
+    ends: BTreeMap<(LogNumber, u32), u64>,
 }
 
 /// How far the start has come.
@@ -99,11 +110,15 @@ impl<D: Disk> Store<D> {
     /// When files are missing, damaged, foreign or newer, a required setting differs, or the disk refuses.
     pub fn open(disk: D, options: OpenOptions) -> Result<Self, StorageError> {
         let directory = open_directory(&disk, &options)?;
-        disk.create_dir(CUTS_DIR).map_err(|error| StorageError::io("create directory", CUTS_DIR, error))?;
+        for dir in [CUTS_DIR, ARCHIVE_DIR] {
+            disk.create_dir(dir).map_err(|error| StorageError::io("create directory", dir, error))?;
+        }
         sync_names(&disk)?;
         let state = open_state(&disk, &directory)?;
         remove_temporary_files(&disk)?;
         let catalog = CutCatalog::open(&disk, &directory, &state, options.window_minutes_max)?;
+        let archive =
+            options.archive.map(|retention| ArchiveCatalog::open(&disk, directory.id, retention)).transpose()?;
         Ok(Self {
             disk,
             options,
@@ -113,6 +128,8 @@ impl<D: Disk> Store<D> {
             stage: Stage::Opened,
             segments_next: Vec::new(),
             spare_next: 0,
+            archive,
+            ends: BTreeMap::new(),
         })
     }
 
@@ -183,6 +200,8 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
         let mut state = self.state.clone();
         state.closed.extend(ends);
+        self.ends =
+            state.closed.iter().map(|closed| ((closed.log, closed.end.generation), closed.end.position)).collect();
         self.forget_covered(&mut state);
         state.generation += 1;
         state.logs_open = logs;
@@ -306,7 +325,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StorageError> {
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StorageError> {
     match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", path, error)),
         _ => Ok(()),
@@ -328,10 +347,11 @@ pub fn stranger(names: &[String]) -> Option<&str> {
 
 /// Whether this is made only after the directory file.
 fn is_made_later(name: &str) -> bool {
-    name == StoreState::PATH || name == CUTS_DIR || name == HISTORY_DIR || is_log_directory(name)
+    let folders = [CUTS_DIR, HISTORY_DIR, ARCHIVE_DIR];
+    name == StoreState::PATH || folders.contains(&name) || is_log_directory(name)
 }
 
-fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
+pub(crate) fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
     disk.exists(path).map_err(|error| StorageError::io("look for", path, error))
 }
 
@@ -381,7 +401,7 @@ fn is_log_directory(name: &str) -> bool {
     name.strip_prefix("log-").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
+pub(crate) fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
     Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
 }
 
@@ -389,7 +409,7 @@ fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
 /// away.
 fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
     let mut dirs = log_directories(disk)?;
-    dirs.extend([CUTS_DIR.to_owned(), String::new()]);
+    dirs.extend([CUTS_DIR.to_owned(), ARCHIVE_DIR.to_owned(), String::new()]);
     for dir in dirs {
         disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
     }
@@ -399,7 +419,7 @@ fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
 /// Removes what a crash left half made.
 fn remove_temporary_files(disk: &dyn Disk) -> Result<(), StorageError> {
     let mut dirs = log_directories(disk)?;
-    dirs.push(CUTS_DIR.to_owned());
+    dirs.extend([CUTS_DIR.to_owned(), ARCHIVE_DIR.to_owned()]);
     for dir in dirs {
         for name in list(disk, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
             let path = format!("{dir}/{name}");

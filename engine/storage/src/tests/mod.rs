@@ -1,5 +1,6 @@
 //! Tests of the rules across modules: logs, cut files, the whole directory under crashes.
 
+mod archive;
 mod cuts;
 mod history;
 mod logs;
