@@ -82,7 +82,7 @@ pub(crate) const ANSWER_FIXED_BYTES: usize = 36;
 pub(crate) const PERIOD_COUNT_BYTES: usize = 16;
 pub(crate) const SUBSCRIBE_BYTES: usize = 8;
 pub(crate) const SNAPSHOT_FIXED_BYTES: usize = 36;
-pub(crate) const BOARD_FIXED_BYTES: usize = 24;
+pub(crate) const BOARD_FIXED_BYTES: usize = 32;
 pub(crate) const ROW_FIXED_BYTES: usize = 9;
 
 pub(crate) const HELLO_PAYLOAD_MAX: usize = HELLO_FIXED_BYTES + TOKEN_BYTES_MAX;

@@ -1,7 +1,8 @@
 //! Snapshots on the wire.
 //!
 //! What it is not: the merge that makes them. Invariant: a decoded snapshot has each period and window at most once,
-//! and the rows of every board are in ranking order, so whoever serves it need not sort.
+//! and the rows of
+//! every board are in ranking order and add up to no more than its total, so whoever serves it need neither sort nor add.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;
@@ -56,6 +57,7 @@ fn put_board(out: &mut Vec<u8>, board: &Board) {
     out.extend_from_slice(&(board.rows.len() as u32).to_le_bytes());
     out.extend_from_slice(&board.start_ms.unwrap_or(0).to_le_bytes());
     out.extend_from_slice(&board.end_ms.to_le_bytes());
+    out.extend_from_slice(&board.total_views.to_le_bytes());
     for row in &board.rows {
         out.extend_from_slice(&row.view_count.to_le_bytes());
         out.push(video_id_length(&row.video_id));
@@ -68,7 +70,7 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
     let bounded = reader.u8()?;
     reader.zeros::<1>()?;
     let row_count = reader.u32()?;
-    let room = reader.remaining().saturating_sub(16) / ROW_FIXED_BYTES;
+    let room = reader.remaining().saturating_sub(24) / ROW_FIXED_BYTES;
     in_range("board rows", row_count.into(), 0, TOP_K_MAX.min(room) as u64)?;
     let start = reader.u64()?;
     let start_ms = match (bounded, start) {
@@ -78,6 +80,7 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
         (found, _) => return Err(DecodeError::UnknownCode { field: "start mark", found: found.into() }),
     };
     let end_ms = reader.u64()?;
+    let total_views = reader.u64()?;
     let mut rows: Vec<BoardRow> = Vec::with_capacity(row_count as usize);
     for index in 0..row_count as usize {
         let view_count = reader.u64()?;
@@ -92,5 +95,7 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
         }
         rows.push(BoardRow { video_id: video_id.into(), view_count });
     }
-    Ok(Board { period, window, start_ms, end_ms, rows })
+    let listed = rows.iter().try_fold(0u64, |sum, row| sum.checked_add(row.view_count)).unwrap_or(u64::MAX);
+    in_range("total views", total_views, listed, u64::MAX)?;
+    Ok(Board { period, window, start_ms, end_ms, total_views, rows })
 }

@@ -28,7 +28,7 @@ from aioquic.quic.events import ConnectionTerminated
 VERSION, NEW, RESUME, VIEWS, TIMEOUT, TIMESTAMP_MS_MAX = 1, 1, 2, 10_000, 15.0, 253402300799999
 HELLO, WELCOME, REDIRECT, BATCH, ACK, BATCH_REFUSED = 0x01, 0x02, 0x03, 0x10, 0x11, 0x12
 LOOKUP, LOOKUP_ANSWER, SUBSCRIBE, SNAPSHOT = 0x20, 0x21, 0x30, 0x31
-PAYLOAD_MAX = {WELCOME: 455, REDIRECT: 391, ACK: 98336, BATCH_REFUSED: 16, LOOKUP_ANSWER: 403, SNAPSHOT: 1848204}
+PAYLOAD_MAX = {WELCOME: 455, REDIRECT: 391, ACK: 98336, BATCH_REFUSED: 16, LOOKUP_ANSWER: 403, SNAPSHOT: 1848260}
 RECONNECT = {None, 0, 10, 13, 15}  # close codes after which a producer comes again; None: lost without a code
 VERSION_UNSUPPORTED, CHECKSUM_MISMATCH, FUTURE, OUT_OF_RANGE = 2, 3, 1, 3  # two close codes, two reasons of refusal
 HOUR, ALL_TIME, NAMES = (0, 0), (3, 0), {(0, 0): "hour", (1, 0): "day", (2, 0): "month", (3, 0): "all-time"}
@@ -111,9 +111,11 @@ def decode(kind, payload):
         f.instance, f.epoch, f.as_of, boards = r.numbers(16, 8, 8, 1, -3)
         f.boards = {}
         for _ in range(boards):
-            period, window, has_start, rows, start, end = r.numbers(1, 1, 1, -1, 4, 8, 8)
+            period, window, has_start, rows, start, end, total = r.numbers(1, 1, 1, -1, 4, 8, 8, 8)
             rows = [(views, r.take(size).decode()) for views, size in (r.numbers(8, 1) for _ in range(rows))]
-            f.boards[period, window] = Record(has_start=has_start, start=start, end=end, rows=rows)
+            f.boards[period, window] = Record(has_start=has_start, start=start, end=end, total=total, rows=rows)
+            if total < sum(views for views, _ in rows):
+                raise ValueError("a board's total is below the sum of its rows")
     else:
         raise ValueError(f"frame of kind {kind:#x} from the engine")
     if kind in (WELCOME, REDIRECT):
@@ -136,11 +138,11 @@ def self_test(page):
     mine = {"hello": hello(producer, NEW, b"s3cret"), "hello-resume": hello(producer, RESUME),
             "batch": batch(producer, 8, views), "lookup": lookup(video), "subscribe": frame(SUBSCRIBE, b"*" + bytes(7))}
     check(mine == {name: data for name, data in examples.items() if name not in got}, "the client's examples, encoded")
-    w, a, d, rows = got["welcome"], got["ack"], got["ack-duplicate"], got["snapshot"].boards[HOUR].rows
-    facts = [(w.home, w.ports, w.last), (a.counted, a.duplicate, a.ranges), (d.counted, d.duplicate, d.ranges), rows,
-             got["redirect"].host, got["batch-refused"].retry_after_ms, got["lookup-answer"].counts[ALL_TIME]]
+    w, a, d, hour = got["welcome"], got["ack"], got["ack-duplicate"], got["snapshot"].boards[HOUR]
+    facts = [(w.home, w.ports, w.last), (a.counted, a.duplicate, a.ranges), (d.counted, d.duplicate, d.ranges), hour.rows,
+             hour.total, got["redirect"].host, got["batch-refused"].retry_after_ms, got["lookup-answer"].counts[ALL_TIME]]
     check(facts == [(1, [4433, 4434], 7), (1, 0, [(1, 1, FUTURE)]), (0, 1, [(0xFFFFFFFF, 1, FUTURE)]),
-                    [(900, video), (900, "zürich")], "engine.example", 250, (0, 1234567)], "the engine's, decoded")
+                    [(900, video), (900, "zürich")], 2500, "engine.example", 250, (0, 1234567)], "the engine's, decoded")
 
 
 class Closed(Exception):
@@ -372,8 +374,9 @@ async def follow(dialled, accepted, epoch, welcome):
     check({HOUR, ALL_TIME} <= set(snapshot.boards) and snapshot.instance == welcome.instance,
           f"snapshot of epoch {snapshot.epoch}, visible from {epoch}")
     for key, board in sorted(snapshot.boards.items()):
-        check(board.rows == ranking(accepted, board)[:1000], f"{NAMES.get(key, key)}: "
-              f"{sum(n for n, _ in board.rows)} views of {len(board.rows)} videos in [{board.start}, {board.end})")
+        rows = ranking(accepted, board)
+        check(board.rows == rows[:1000] and board.total == sum(n for n, _ in rows), f"{NAMES.get(key, key)}: "
+              f"{board.total} views, {len(board.rows)} videos listed, in [{board.start}, {board.end})")
     print("5. look-ups")
     for video in [snapshot.boards[ALL_TIME].rows[0][1], "Zürich-001", "Zürich-006", "Zürich-011", "never viewed"]:
         bounds = None  # an answer has the windows of its epoch: ask between two snapshots with the same ones

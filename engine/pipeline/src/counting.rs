@@ -6,11 +6,11 @@
 //! of the lanes here, and left to the pipeline to act on.
 
 use crate::lane_in::LaneIn;
-use crate::limits::{LEAVING_SLICES_MAX, TURN_ENTRIES, turn_cells};
+use crate::limits::{RUN_SLICES_MAX, TURN_ENTRIES, turn_cells};
 use crate::mesh::LaneEnd;
-use crate::messages::LeavingSlice;
+use crate::messages::RunSlice;
 use crate::notes::{Amount, Answer, Note, Question};
-use highwater_ranking::{CoreCut, CoreRanking, CoreTop, Marker, MarkerStep, RunRequest};
+use highwater_ranking::{CoreCut, CoreRanking, CoreTop, Marker, MarkerStep, RunChange, RunRequest};
 use std::collections::VecDeque;
 
 /// What a turn brought to an end.
@@ -21,7 +21,7 @@ pub(crate) enum Counted {
     Worked,
     /// The shards are closed for a cut.
     Closed(CoreCut),
-    /// These runs leave the windows and must be brought.
+    /// These runs leave or enter the windows and must be brought.
     NeedRuns(Vec<RunRequest>),
     /// The lists of the marker's epoch are frozen.
     Top(CoreTop),
@@ -43,8 +43,8 @@ enum State {
     Rows,
     /// A marker is being worked on.
     Marker,
-    /// A marker waits for the runs that leave.
-    Leaving { all_sent: bool },
+    /// A marker waits for the runs that leave and enter the windows.
+    Moving { all_sent: bool },
 }
 
 /// The shards of one core behind the lanes that lead to them.
@@ -52,7 +52,7 @@ pub(crate) struct Counting {
     pub(crate) ranking: CoreRanking,
     /// By sending core.
     pub(crate) lanes: Vec<LaneIn>,
-    leaving: VecDeque<LeavingSlice>,
+    runs: VecDeque<RunSlice>,
     /// By sending core, oldest first.
     heard: VecDeque<(usize, Heard)>,
     state: State,
@@ -62,28 +62,27 @@ impl Counting {
     pub(crate) fn new(ranking: CoreRanking, ends: Vec<LaneEnd>) -> Self {
         let turn_cells = turn_cells(ends.len());
         let lanes = ends.into_iter().map(|end| LaneIn::new(end, turn_cells)).collect();
-        let mut counting =
-            Self { ranking, lanes, leaving: VecDeque::new(), heard: VecDeque::new(), state: State::Rows };
+        let mut counting = Self { ranking, lanes, runs: VecDeque::new(), heard: VecDeque::new(), state: State::Rows };
         for lane in 0..counting.lanes.len() {
             counting.top_up(lane);
         }
         counting
     }
 
-    pub(crate) fn handle_leaving(&mut self, slice: LeavingSlice) {
-        self.leaving.push_back(slice);
+    pub(crate) fn handle_run(&mut self, slice: RunSlice) {
+        self.runs.push_back(slice);
     }
 
-    pub(crate) fn handle_leaving_done(&mut self) {
+    pub(crate) fn handle_runs_done(&mut self) {
         match &mut self.state {
-            State::Leaving { all_sent } => *all_sent = true,
+            State::Moving { all_sent } => *all_sent = true,
             State::Rows | State::Marker => panic!("runs were brought that no marker asked for"),
         }
     }
 
-    /// Whether enough slices of leaving runs wait to be subtracted.
-    pub(crate) fn leaving_full(&self) -> bool {
-        self.leaving.len() >= LEAVING_SLICES_MAX
+    /// Whether enough slices of runs wait to be applied.
+    pub(crate) fn runs_full(&self) -> bool {
+        self.runs.len() >= RUN_SLICES_MAX
     }
 
     /// Cells that wait in the lanes.
@@ -101,7 +100,7 @@ impl Counting {
         match self.state {
             State::Rows => self.apply_rows(),
             State::Marker => self.step_marker(),
-            State::Leaving { all_sent } => self.subtract(all_sent),
+            State::Moving { all_sent } => self.move_runs(all_sent),
         }
     }
 
@@ -185,7 +184,7 @@ impl Counting {
             MarkerStep::Waiting => Counted::Idle,
             MarkerStep::Closed(cut) => Counted::Closed(cut),
             MarkerStep::NeedRuns(requests) => {
-                self.state = State::Leaving { all_sent: false };
+                self.state = State::Moving { all_sent: false };
                 Counted::NeedRuns(requests)
             }
             MarkerStep::Top(top) => {
@@ -195,9 +194,12 @@ impl Counting {
         }
     }
 
-    fn subtract(&mut self, all_sent: bool) -> Counted {
-        if let Some(slice) = self.leaving.pop_front() {
-            self.ranking.subtract(slice.window, slice.shard, &slice.entries);
+    fn move_runs(&mut self, all_sent: bool) -> Counted {
+        if let Some(RunSlice { window, change, shard, entries }) = self.runs.pop_front() {
+            match change {
+                RunChange::Leave => self.ranking.subtract(window, shard, &entries),
+                RunChange::Enter => self.ranking.add(window, shard, &entries),
+            }
             return Counted::Worked;
         }
         if !all_sent {
@@ -307,9 +309,10 @@ mod tests {
         assert!(requests.iter().any(|one| one.window == 0 && one.minutes.contains(&Minute(100))), "{requests:?}");
         push(&mut lanes[0], "a");
         assert!(matches!(run(&mut counting), Counted::Idle), "it waits");
-        counting.handle_leaving(LeavingSlice { window: 0, shard: 0, entries: vec![SlotCount { slot: 0, count: 1 }] });
+        let entries = vec![SlotCount { slot: 0, count: 1 }];
+        counting.handle_run(RunSlice { window: 0, change: RunChange::Leave, shard: 0, entries });
         assert!(matches!(run(&mut counting), Counted::Idle), "more may come");
-        counting.handle_leaving_done();
+        counting.handle_runs_done();
         assert_eq!(top(&mut counting), [("a".to_owned(), 1)]);
         assert_eq!(counting.ranking.lookup("a").unwrap().iter().map(|one| one.1).min(), Some(0));
     }
@@ -317,6 +320,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "no marker asked for")]
     fn runs_that_nobody_asked_for_are_a_bug() {
-        counting(1).0.handle_leaving_done();
+        counting(1).0.handle_runs_done();
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 use highwater_proto::{
     Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
-    PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, Window, batch_checksum, batch_header,
+    PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
 };
 use highwater_storage::AppendRoom;
 
@@ -134,7 +134,7 @@ impl Pipeline {
             return Err(self.redirect_to(owner));
         }
         let counts = self.counting.ranking.lookup(video_id).unwrap_or_default().into_iter();
-        let count = |(period, view_count)| PeriodCount { period, window: Window::Sliding, view_count, rank: None };
+        let count = |((period, window), view_count)| PeriodCount { period, window, view_count, rank: None };
         let (epoch, as_of_ms) = self.counting.ranking.last_marker().unwrap_or_default();
         let mut counts = VideoCounts {
             instance: self.config.instance,

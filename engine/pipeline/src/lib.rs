@@ -43,7 +43,7 @@ pub use clock::Reading;
 pub use gather::Gather;
 pub use intake::Intake;
 pub use mesh::{CoreLanes, lane_mesh};
-pub use messages::{CutErrand, LeavingSlice, Output, StoreAnswer, StoreRequest};
+pub use messages::{CutErrand, Output, RunSlice, StoreAnswer, StoreRequest};
 pub use ownership::{Targets, home_core, owned_shards, shard_owner};
 pub use pipeline::{Pipeline, PipelineConfig, Recovered};
 pub use recovery::{RecoveryError, RecoveryPlan, recover};

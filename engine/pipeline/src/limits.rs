@@ -64,8 +64,8 @@ pub const TURN_CELLS_MIN: usize = 256;
 /// Entries (slots, counts, lines) that an edge or a scan handles between two polls of the socket.
 pub const TURN_ENTRIES: usize = 8192;
 
-/// Slices of leaving runs that a core takes from its helper before it has subtracted them; the others stay behind.
-pub const LEAVING_SLICES_MAX: usize = 4;
+/// Slices of moving runs that a core takes from its helper before it has applied them; the others stay behind.
+pub const RUN_SLICES_MAX: usize = 4;
 
 /// Producers a core knows at once.
 pub const PRODUCERS_MAX: usize = 16_384;

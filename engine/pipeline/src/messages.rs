@@ -6,7 +6,7 @@
 use crate::session::SessionId;
 use bytes::Bytes;
 use highwater_proto::{CloseReason, Epoch};
-use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
+use highwater_ranking::{CoreCut, Minute, RunChange, RunRequest, SlotCount};
 use highwater_storage::{LogPosition, ProducerTableImage};
 
 /// Something to be told to a client.
@@ -60,18 +60,20 @@ pub enum StoreRequest {
     RecordMinute(Minute),
     /// Write a cut file, when every core has sent its part.
     WriteCut(Box<CutErrand>),
-    /// Read the runs of the minutes that leave the windows. Every core asks for the same, behind its part of a cut.
-    LeavingRuns(Vec<RunRequest>),
+    /// Read the runs that leave and enter the windows. Every core asks for the same, behind its part of a cut.
+    Runs(Vec<RunRequest>),
 }
 
-/// A slice of the runs that leave a window.
+/// A slice of the runs that leave or enter a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeavingSlice {
-    /// The window: 0 hour, 1 day, 2 month.
+pub struct RunSlice {
+    /// The window, numbered as in [`RunRequest`].
     pub window: usize,
+    /// Whether to subtract or to add.
+    pub change: RunChange,
     /// The shard.
     pub shard: u16,
-    /// What to subtract.
+    /// What to subtract or add.
     pub entries: Vec<SlotCount>,
 }
 
@@ -89,7 +91,7 @@ pub enum StoreAnswer {
     /// There was nothing on any core that an earlier cut file does not hold; none was written.
     CutEmpty,
     /// A slice of the runs asked for.
-    Leaving(LeavingSlice),
+    Run(RunSlice),
     /// That were all runs asked for.
-    LeavingDone,
+    RunsDone,
 }

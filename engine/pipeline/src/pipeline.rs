@@ -225,7 +225,7 @@ impl Pipeline {
 
     /// Whether the helper's next answer can be taken now; while not, it stays where it is.
     pub fn wants_answers(&self) -> bool {
-        !self.counting.leaving_full()
+        !self.counting.runs_full()
     }
 
     /// Takes what else the helper answers.
@@ -246,8 +246,8 @@ impl Pipeline {
                 self.stats.cuts += u64::from(self.markers.is_some());
             }
             StoreAnswer::CutEmpty => self.cuts_unwritten -= 1,
-            StoreAnswer::Leaving(slice) => self.counting.handle_leaving(slice),
-            StoreAnswer::LeavingDone => self.counting.handle_leaving_done(),
+            StoreAnswer::Run(slice) => self.counting.handle_run(slice),
+            StoreAnswer::RunsDone => self.counting.handle_runs_done(),
         }
     }
 
@@ -329,7 +329,7 @@ impl Pipeline {
             Counted::Idle => return false,
             Counted::Worked => {}
             Counted::Closed(cut) => self.write_cut(cut),
-            Counted::NeedRuns(requests) => self.errands.push_back(StoreRequest::LeavingRuns(requests)),
+            Counted::NeedRuns(requests) => self.errands.push_back(StoreRequest::Runs(requests)),
             Counted::Top(top) => self.tops.push_back(top),
         }
         true

@@ -1,6 +1,8 @@
-//! From the files of a data directory to the state of the cores: cuts in order, then all logs beyond them.
+//! From the files of a data directory to the state of the cores: the base, the cuts beyond it in order, then all logs
+//! beyond them.
 //!
-//! However many cores wrote the files, everything is merged, and shared out among the cores of this start.
+//! What a base holds is counted in the windows by the runs of their minutes alone, so that a start takes as long as the
+//! windows are, however long the history is. However many cores wrote the files, everything is merged, and shared out among the cores of this start.
 //!
 //! Verdicts are not decided again: they stand in the records. Windows and boards are computed for the engine time of
 //! this start. What was replayed from the logs is closed into a cut of its own, so that the next start does not replay
@@ -84,6 +86,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: &RecoveryPlan) -> Result<Vec
     let time_ms = engine_time(durable, plan)?;
     let mut replay = Replay::new(plan, replay_minute(durable, Minute::of_ms(time_ms)))?;
     let cuts = store.replay_cuts(|section| replay.section(section))?;
+    replay.windows_of_base(store)?;
     replay.producers = ProducerTable::from_image(cuts.producers);
     store.replay_logs(|_log, record| replay.record(&record))?;
     replay.rankings.iter_mut().for_each(CoreRanking::finish_restore);
@@ -179,10 +182,30 @@ impl Replay {
     fn section(&mut self, section: CutSection<'_>) -> Result<(), RecoveryError> {
         match section {
             CutSection::Ids { shard, lens, bytes, .. } => self.owner(shard).restore_ids(shard, lens, bytes)?,
+            CutSection::AllTime { shard, first_slot, counts } => {
+                self.owner(shard).restore_all_time(shard, first_slot, counts)?;
+            }
             CutSection::Run { shard, minute, class, entries } => {
                 self.owner(shard).restore_run(shard, minute, class, entries)?;
             }
             CutSection::Positions(_) | CutSection::Producers(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Counts in the windows what the base holds: it gave all-time counts only, whatever the views' minutes.
+    fn windows_of_base<D: Disk>(&mut self, store: &Store<D>) -> Result<(), RecoveryError> {
+        let Some(newest) = store.base_minute_newest() else { return Ok(()) };
+        self.rankings.iter_mut().for_each(|ranking| ranking.restore_minute_max(newest));
+        // All cores have the same edges.
+        for request in self.rankings[0].restore_requests() {
+            let mut outcome = Ok(());
+            store.runs_of_base(&request, |shard, entries| {
+                if outcome.is_ok() {
+                    outcome = self.owner(shard).restore_window(request.window, shard, &entries);
+                }
+            })?;
+            outcome?;
         }
         Ok(())
     }

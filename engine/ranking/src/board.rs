@@ -12,7 +12,7 @@
 //! `exact`, the θ in force before the scan; otherwise E is θ.
 //!
 //! # Invariants
-//! 1. *n is exact.* An increment changes whether the video is at or above θ only when its new count
+//! 1. *n is exact.* A single view changes whether the video is at or above θ only when its new count
 //!    is θ's or one more; a member is tested with the old and the new count, a new member adds
 //!    one. A decrement tests members with both counts. Raising and lowering recount.
 //! 2. *Every video at or above E is a member.* An increment that leaves a video at or above θ makes
@@ -41,10 +41,18 @@ use crate::shard::Shard;
 use crate::top::CoreBoard;
 
 /// Boards of a core. The bit of a board in a line, and the number of its counter, is its place.
-pub(crate) const BOARDS: usize = 4;
+pub(crate) const BOARDS: usize = 7;
 
-/// Period of each board; all of them are sliding or all-time.
-pub(crate) const PERIODS: [Period; BOARDS] = [Period::AllTime, Period::Hour, Period::Day, Period::Month];
+/// Period and window of each board.
+pub(crate) const PERIODS: [(Period, Window); BOARDS] = [
+    (Period::AllTime, Window::Sliding),
+    (Period::Hour, Window::Sliding),
+    (Period::Day, Window::Sliding),
+    (Period::Month, Window::Sliding),
+    (Period::Hour, Window::Tumbling),
+    (Period::Day, Window::Tumbling),
+    (Period::Month, Window::Tumbling),
+];
 
 /// θ: the rank that members are at or above.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,16 +142,16 @@ impl Board {
         }
     }
 
-    /// Acts on one more view of a video, already counted. May be called for any view counted; need
+    /// Acts on the rise of a video's count from `count_before`, already added. May be called for any view counted; need
     /// not for those that [`Shard::count`] leaves out.
-    pub(crate) fn incremented(&mut self, shards: &mut [Shard], video: Member) {
+    pub(crate) fn increased(&mut self, shards: &mut [Shard], video: Member, count_before: u64) {
         let (count, member) = self.state_of(shards, video);
         let id = video.id(shards);
         if !self.theta.covers(count, id) {
             return;
         }
         if member {
-            self.n += usize::from(!self.theta.covers(count - 1, id));
+            self.n += usize::from(!self.theta.covers(count_before, id));
         } else {
             self.add(shards, video);
         }
@@ -159,6 +167,14 @@ impl Board {
         if self.theta.covers(count_before, id) && !self.theta.covers(count, id) {
             self.n -= 1;
         }
+    }
+
+    /// Lets all members go: the board's window is a new one, in which nothing is counted yet.
+    pub(crate) fn empty(&mut self, shards: &mut [Shard]) {
+        self.ranked.clear();
+        self.keep_ranked(shards);
+        self.theta = Theta::MINIMUM;
+        self.scan = None;
     }
 
     /// Begins the scan that is due; called when decrements are done, before anything is published.
@@ -194,7 +210,7 @@ impl Board {
             let end = slots.min(cursor.slot.saturating_add(u32::try_from(budget - looked_at).unwrap_or(u32::MAX)));
             for slot in cursor.slot..end {
                 let line = &shards[place].lines[slot as usize];
-                if line.counts[self.place] >= self.theta.count && line.members >> self.place & 1 == 0 {
+                if line.fresh_count(self.place) >= self.theta.count && !line.is_member(self.place) {
                     self.scanned(shards, Member { slot, ..cursor });
                 }
             }
@@ -216,10 +232,10 @@ impl Board {
         }
     }
 
-    /// The core's top K now, best first.
+    /// The core's top K now, best first, of a window that holds `total_views`.
     ///
     /// Must not be called while [`Self::blocked`].
-    pub(crate) fn freeze(&mut self, shards: &[Shard]) -> CoreBoard {
+    pub(crate) fn freeze(&mut self, shards: &[Shard], total_views: u64) -> CoreBoard {
         self.rank_members(shards);
         if self.ranked.len() > self.k {
             self.ranked.select_nth_unstable_by(self.k - 1, |a, b| by_rank(shards, a, b));
@@ -230,19 +246,20 @@ impl Board {
             let id = std::str::from_utf8(video.id(shards)).expect("bug: a video id that is not UTF-8 was accepted");
             (Box::from(id), count)
         };
-        CoreBoard { period: PERIODS[self.place], window: Window::Sliding, rows: self.ranked.iter().map(row).collect() }
+        let (period, window) = PERIODS[self.place];
+        CoreBoard { period, window, total_views, rows: self.ranked.iter().map(row).collect() }
     }
 
     /// The video's count, and whether it is a member.
     #[inline]
     fn state_of(&self, shards: &[Shard], video: Member) -> (u64, bool) {
         let line = &shards[usize::from(video.shard)].lines[video.slot as usize];
-        (line.counts[self.place], line.members >> self.place & 1 == 1)
+        (line.fresh_count(self.place), line.is_member(self.place))
     }
 
     /// Makes a video at or above θ a member.
     fn add(&mut self, shards: &mut [Shard], video: Member) {
-        shards[usize::from(video.shard)].lines[video.slot as usize].members |= 1 << self.place;
+        shards[usize::from(video.shard)].lines[video.slot as usize].join(self.place);
         self.members.push(video);
         self.n += 1;
         if self.members.len() >= 4 * self.k {
@@ -303,12 +320,11 @@ impl Board {
 
     /// Makes the videos in `ranked` the only members.
     fn keep_ranked(&mut self, shards: &mut [Shard]) {
-        let bit = 1 << self.place;
         for video in self.members.drain(..) {
-            shards[usize::from(video.shard)].lines[video.slot as usize].members &= !bit;
+            shards[usize::from(video.shard)].lines[video.slot as usize].leave(self.place);
         }
         for &(_, video) in &self.ranked {
-            shards[usize::from(video.shard)].lines[video.slot as usize].members |= bit;
+            shards[usize::from(video.shard)].lines[video.slot as usize].join(self.place);
             self.members.push(video);
         }
         self.n = self.members.len();

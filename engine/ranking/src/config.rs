@@ -33,14 +33,6 @@ impl Default for WindowLengths {
     }
 }
 
-impl WindowLengths {
-    /// The lengths by window number: 0 hour, 1 day, 2 month.
-    #[must_use]
-    pub fn by_window(&self) -> [u32; 3] {
-        [self.hour, self.day, self.month]
-    }
-}
-
 /// What one core's ranking is made with.
 #[derive(Clone, Debug)]
 pub struct RankingConfig {

@@ -3,11 +3,11 @@
 //! Markers and cuts are in `marker.rs`, coming back at start in `restore.rs`. It accepts what it
 //! is given: verdicts were fixed before the rows were pushed.
 //!
-//! Invariant: see the crate; `theta_counts` holds each board's θ count whenever rows are applied,
-//! and `u64::MAX` while restoring, so that boards are left alone until they are built.
+//! Invariant: see the crate; the ledger holds each board's θ count whenever rows are applied, and `u64::MAX` while
+//! restoring, so that boards are left alone until they are built.
 
 use highwater_memory::prefetch_at;
-use highwater_proto::{Epoch, Period};
+use highwater_proto::{Epoch, Period, Window};
 
 use crate::board::{BOARDS, Board, Member, PERIODS};
 use crate::cell::{Cell, row_cells, tag};
@@ -15,7 +15,7 @@ use crate::config::{RankingConfig, RankingError};
 use crate::hash::{IdHash, shard_of};
 use crate::ids::IdKey;
 use crate::marker::Phase;
-use crate::shard::{Edges, Shard};
+use crate::shard::{Edges, Ledger, Shard};
 use crate::time::Minute;
 
 /// Rows whose memory is fetched together.
@@ -35,7 +35,7 @@ pub struct CoreRanking {
     /// Place in `shards` by shard number.
     places: Vec<u16>,
     pub(crate) boards: Vec<Board>,
-    pub(crate) theta_counts: [u64; BOARDS],
+    pub(crate) ledger: Ledger,
     pub(crate) edges: Edges,
     pub(crate) minute_max: Minute,
     /// Epoch and time of the last marker.
@@ -70,8 +70,8 @@ impl CoreRanking {
             shards,
             places,
             boards: (0..BOARDS).map(|place| Board::new(place, config.top_k)).collect(),
-            theta_counts: [u64::MAX; BOARDS],
-            edges: Edges::at(minute_now, config.windows.by_window()),
+            ledger: Ledger { theta_counts: [u64::MAX; BOARDS], totals: [0; BOARDS] },
+            edges: Edges::at(minute_now, &config.windows),
             minute_max: Minute(0),
             last: None,
             phase: Phase::Idle,
@@ -145,12 +145,13 @@ impl CoreRanking {
         };
         let minute = first.minute();
         self.minute_max = self.minute_max.max(minute);
-        let mut concerned = shard.count(slot, minute, first.class(), &self.edges, &self.theta_counts);
+        let mut concerned = shard.count(slot, minute, first.class(), &self.edges, &mut self.ledger);
         while concerned != 0 {
             let board = concerned.trailing_zeros() as usize;
             concerned &= concerned - 1;
-            self.boards[board].incremented(&mut self.shards, Member { shard: row.place, slot });
-            self.theta_counts[board] = self.boards[board].theta.count;
+            let count = self.shards[usize::from(row.place)].lines[slot as usize].fresh_count(board);
+            self.boards[board].increased(&mut self.shards, Member { shard: row.place, slot }, count - 1);
+            self.ledger.theta_counts[board] = self.boards[board].theta.count;
         }
     }
 
@@ -162,9 +163,9 @@ impl CoreRanking {
         place
     }
 
-    /// Mirrors the thresholds into `theta_counts`.
+    /// Mirrors the thresholds into the ledger.
     pub(crate) fn refresh_thetas(&mut self) {
-        for (count, board) in self.theta_counts.iter_mut().zip(&self.boards) {
+        for (count, board) in self.ledger.theta_counts.iter_mut().zip(&self.boards) {
             *count = board.theta.count;
         }
     }
@@ -223,16 +224,17 @@ impl CoreRanking {
         self.shards[usize::from(shard)].ids.find(hash, IdKey::of_row(row)).is_some()
     }
 
-    /// A video's counts now, by period; `None` for an unknown video or one of another core's shards.
+    /// A video's counts now, by period and window; `None` for an unknown video or one of another core's shards.
     #[must_use]
-    pub fn lookup(&self, id: &str) -> Option<Vec<(Period, u64)>> {
+    pub fn lookup(&self, id: &str) -> Option<Vec<((Period, Window), u64)>> {
         let hash = self.hash.hash(id);
         if id.is_empty() || self.places[usize::from(shard_of(hash, self.config.shards_total))] == NOT_OWNED {
             return None;
         }
         let video = self.find(hash, id)?;
         let line = &self.shards[usize::from(video.shard)].lines[video.slot as usize];
-        Some(PERIODS.iter().copied().zip(line.counts).collect())
+        let counts = (0..BOARDS).map(|board| line.count(board, &self.edges));
+        Some(PERIODS.iter().copied().zip(counts).collect())
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<Member> {

@@ -3,13 +3,13 @@
 //! A state machine in slices, so that no call runs long; it reads no files: the runs that leave
 //! are asked for and handed in. Invariants: see the crate. While a marker is at work no rows are
 //! applied, so the lists of all boards, frozen in several slices, are of one state; the engine
-//! minute moves only here, after the close has taken the old minute's counts and before the
-//! subtractions.
+//! minute moves only here, after the close has taken the old minute's counts and before runs leave and enter the
+//! windows.
 //!
 //! ```text
 //! Idle ─ begin_marker ─┬─ same minute, no cut ───────────────────────────┐
 //!                      └─▶ Closing ─ Closed ─┬─ same minute ─────────────┤
-//!                                            └─▶ Asking ─ NeedRuns ─▶ Falling ─ runs_done ─▶ Freezing ─ Top ─▶ Idle
+//!                                            └─▶ Asking ─ NeedRuns ─▶ Moving ─ runs_done ─▶ Freezing ─ Top ─▶ Idle
 //! ```
 
 use highwater_memory::prefetch_at;
@@ -19,8 +19,8 @@ use crate::board::{Board, Member};
 use crate::cell::Marker;
 use crate::core::CoreRanking;
 use crate::cut::{CoreCut, RunChange, RunRequest, ShardCut, SlotCount};
-use crate::shard::{Edges, SLIDING, Shard, WINDOWS};
-use crate::time::{FinalityClass, Minute};
+use crate::shard::{Edges, FIRST_WINDOW, SLIDING, Shard, WINDOWS};
+use crate::time::Minute;
 use crate::top::{CoreBoard, CoreTop};
 
 /// Entries ahead of which subtraction fetches lines.
@@ -33,7 +33,7 @@ pub enum MarkerStep {
     Working,
     /// The cut is closed: for a helper, which must include it when it gathers leaving runs.
     Closed(CoreCut),
-    /// The minute has advanced: answer with [`CoreRanking::subtract`] and
+    /// The minute has advanced: answer with [`CoreRanking::subtract`], [`CoreRanking::add`] and
     /// [`CoreRanking::runs_done`]. The list may be empty.
     NeedRuns(Vec<RunRequest>),
     /// [`CoreRanking::runs_done`] has not been called yet; nothing was done.
@@ -49,10 +49,10 @@ pub(crate) enum Phase {
     Idle,
     /// The cut is being closed.
     Closing(Closing),
-    /// The runs that leave are to be asked for; the minute was `from` before.
-    Asking { from: Minute },
-    /// The runs that leave are being subtracted.
-    Falling,
+    /// The runs that leave or enter are to be asked for; the edges were `from` before.
+    Asking { from: Edges },
+    /// The runs that leave are being subtracted, those that enter added.
+    Moving,
     /// Lists are being frozen: these are done, and the next one waits for its scan or not.
     Freezing { done: Vec<CoreBoard>, scanning: bool },
 }
@@ -103,18 +103,17 @@ impl CoreRanking {
                     return MarkerStep::Working;
                 }
                 let Closing { marker, shards, .. } = closing;
-                let from = self.edges.minute;
-                let minute = Minute::of_ms(marker.time_ms);
-                self.edges = Edges::at(minute, self.config.windows.by_window());
-                self.phase = if minute > from { Phase::Asking { from } } else { freezing() };
-                MarkerStep::Closed(core_cut(&marker, from, shards))
+                let from = self.edges;
+                self.edges = Edges::at(Minute::of_ms(marker.time_ms), &self.config.windows);
+                self.phase = if self.edges.minute > from.minute { Phase::Asking { from } } else { freezing() };
+                MarkerStep::Closed(core_cut(&marker, from.minute, shards))
             }
             Phase::Asking { from } => {
-                self.phase = Phase::Falling;
-                MarkerStep::NeedRuns(self.leaving(from))
+                self.phase = Phase::Moving;
+                MarkerStep::NeedRuns(self.open_windows(&from))
             }
-            Phase::Falling => {
-                self.phase = Phase::Falling;
+            Phase::Moving => {
+                self.phase = Phase::Moving;
                 MarkerStep::Waiting
             }
             Phase::Freezing { done, scanning } => self.freeze_slice(done, scanning, budget),
@@ -136,16 +135,33 @@ impl CoreRanking {
         core_cut(&marker, self.edges.minute, closing.shards)
     }
 
-    /// Subtracts a piece of a leaving run, in any order and number of pieces, up to `runs_done`.
+    /// Subtracts a piece of a run that leaves a window, in any order and number of pieces, up to `runs_done`.
     ///
     /// # Panics
     /// Unless runs were asked for; when a count would fall below zero or a slot is unknown: then
     /// the runs are not those that were counted, and going on would publish wrong counts.
     pub fn subtract(&mut self, window: usize, shard: u16, entries: &[SlotCount]) {
-        assert!(matches!(self.phase, Phase::Falling), "bug: runs were subtracted that no marker asked for");
+        self.change(window, shard, entries, |slot, before, count| {
+            before.checked_sub(count).unwrap_or_else(|| {
+                panic!("bug: window {window} of slot {slot} of shard {shard} holds {before} views, and {count} are to leave")
+            })
+        });
+    }
+
+    /// Adds a piece of a run that enters a window, in any order and number of pieces, up to `runs_done`.
+    ///
+    /// # Panics
+    /// As [`Self::subtract`].
+    pub fn add(&mut self, window: usize, shard: u16, entries: &[SlotCount]) {
+        self.change(window, shard, entries, |_, before, count| before + count);
+    }
+
+    fn change(&mut self, window: usize, shard: u16, entries: &[SlotCount], change: impl Fn(u32, u64, u64) -> u64) {
+        assert!(matches!(self.phase, Phase::Moving), "bug: runs came that no marker asked for");
         assert!(window < WINDOWS, "bug: window {window} does not exist");
         let place = self.place_of(shard);
-        let board = SLIDING + window;
+        let board = FIRST_WINDOW + window;
+        let mut total = self.ledger.totals[board];
         for (index, &SlotCount { slot, count }) in entries.iter().enumerate() {
             let state = &mut self.shards[usize::from(place)];
             if let Some(ahead) = entries.get(index + PREFETCH_AHEAD) {
@@ -153,17 +169,20 @@ impl CoreRanking {
             }
             assert!(slot < state.ids.len(), "bug: a run of shard {shard} holds slot {slot}, beyond its last");
             let line = &mut state.lines[slot as usize];
-            let before = line.counts[board];
-            let Some(after) = before.checked_sub(u64::from(count)) else {
-                panic!(
-                    "bug: window {window} of slot {slot} of shard {shard} holds {before} views, and {count} are to leave"
-                );
-            };
-            line.counts[board] = after;
-            if line.members >> board & 1 == 1 {
-                self.boards[board].decremented(&self.shards, Member { shard: place, slot }, before);
+            line.refresh(&self.edges);
+            let before = line.fresh_count(board);
+            let after = change(slot, before, u64::from(count));
+            *line.count_mut(board) = after;
+            // Both are at most the views ever accepted, so the difference of the two is exact modulo 2^64.
+            total = total.wrapping_add(after).wrapping_sub(before);
+            let video = Member { shard: place, slot };
+            if after > before {
+                self.boards[board].increased(&mut self.shards, video, before);
+            } else if line.is_member(board) {
+                self.boards[board].decremented(&self.shards, video, before);
             }
         }
+        self.ledger.totals[board] = total;
     }
 
     /// Says that all runs asked for have been subtracted.
@@ -171,7 +190,7 @@ impl CoreRanking {
     /// # Panics
     /// Unless runs were asked for.
     pub fn runs_done(&mut self) {
-        assert!(matches!(self.phase, Phase::Falling), "bug: runs are done that no marker asked for");
+        assert!(matches!(self.phase, Phase::Moving), "bug: runs are done that no marker asked for");
         for board in &mut self.boards {
             board.settle(&mut self.shards);
         }
@@ -192,17 +211,27 @@ impl CoreRanking {
         self.scans_pending() > 0
     }
 
-    /// The minutes that left each window when the engine minute moved from `from`.
-    fn leaving(&self, from: Minute) -> Vec<RunRequest> {
-        let before = Edges::at(from, self.config.windows.by_window());
-        let minutes = |window: usize| before.starts[window]..self.edges.starts[window];
-        let requests = (0..WINDOWS).map(|window| RunRequest {
-            window,
-            change: RunChange::Leave,
-            minutes: minutes(window),
-            class_max: FinalityClass::MAX,
-        });
-        requests.filter(|request| !request.minutes.is_empty()).collect()
+    /// Empties the boards of tumbling windows that open, and says which runs leave the sliding windows and which enter
+    /// the tumbling ones: of what was counted before, a view of the new period counted in none of that kind so far.
+    fn open_windows(&mut self, from: &Edges) -> Vec<RunRequest> {
+        let mut requests = Vec::new();
+        for window in 0..WINDOWS {
+            let (start_before, start) = (from.starts[window], self.edges.starts[window]);
+            if start == start_before {
+                continue;
+            }
+            let (change, minutes) = if window < SLIDING {
+                (RunChange::Leave, start_before..start)
+            } else {
+                let board = FIRST_WINDOW + window;
+                self.boards[board].empty(&mut self.shards);
+                self.ledger.totals[board] = 0;
+                (RunChange::Enter, start..self.edges.ends[window])
+            };
+            requests.push(RunRequest { window, change, minutes, class_max: Edges::class_max(window) });
+        }
+        self.refresh_thetas();
+        requests
     }
 
     /// Takes the next slice of the cut; returns whether it is whole.
@@ -242,7 +271,7 @@ impl CoreRanking {
             self.phase = Phase::Freezing { done, scanning: true };
             return MarkerStep::Working;
         }
-        done.push(board.freeze(&self.shards));
+        done.push(board.freeze(&self.shards, self.ledger.totals[done.len()]));
         if done.len() < self.boards.len() {
             self.phase = Phase::Freezing { done, scanning: false };
             return MarkerStep::Working;

@@ -7,12 +7,13 @@
 //! at the making, counters are what they would be had all of it been applied at that minute; the
 //! boards are built from the counters alone when it is finished.
 
+use crate::board::BOARDS;
 use crate::config::RankingError;
 use crate::core::CoreRanking;
-use crate::cut::SlotCount;
+use crate::cut::{RunChange, RunRequest, SlotCount};
 use crate::hash::shard_of;
 use crate::ids::{INLINE_ID_BYTES_MAX, IdKey};
-use crate::shard::{ALL_TIME, SLIDING, WINDOWS};
+use crate::shard::{ALL_TIME, Edges, FIRST_WINDOW, Shard, WINDOWS};
 use crate::time::{FinalityClass, Minute};
 
 impl CoreRanking {
@@ -71,7 +72,69 @@ impl CoreRanking {
         Err(RankingError::Inconsistent { shard, slot, what: "bytes are left after its last id" })
     }
 
-    /// Counts a run, or a piece of one, of a cut whose ids are restored.
+    /// Sets out all-time counts by slot, in slot order from `first_slot` on, of videos whose ids are restored. They are
+    /// added to what is there; the views' windows are restored by [`Self::restore_window`].
+    ///
+    /// # Errors
+    /// State that contradicts itself.
+    ///
+    /// # Panics
+    /// After [`Self::finish_restore`], or for a shard that is not owned.
+    pub fn restore_all_time(&mut self, shard: u16, first_slot: u32, counts: &[u64]) -> Result<(), RankingError> {
+        let edges = self.edges;
+        let (state, totals) = self.restored(shard);
+        for (slot, count) in (u64::from(first_slot)..).zip(counts) {
+            if slot >= u64::from(state.ids.len()) {
+                let what = "an all-time count is of a slot beyond the last id";
+                return Err(RankingError::Inconsistent { shard, slot, what });
+            }
+            let line = &mut state.lines[slot as usize];
+            line.refresh(&edges);
+            *line.count_mut(ALL_TIME) += count;
+            totals[ALL_TIME] += count;
+        }
+        Ok(())
+    }
+
+    /// The runs of each window at the edges of the restore: those of views that [`Self::restore_all_time`] counted are
+    /// to be handed to [`Self::restore_window`].
+    #[must_use]
+    pub fn restore_requests(&self) -> Vec<RunRequest> {
+        let request = |window| RunRequest {
+            window,
+            change: RunChange::Enter,
+            minutes: self.edges.starts[window]..self.edges.ends[window],
+            class_max: Edges::class_max(window),
+        };
+        (0..WINDOWS).map(request).collect()
+    }
+
+    /// Counts a piece of a run in one window, and in no other.
+    ///
+    /// # Errors
+    /// State that contradicts itself.
+    ///
+    /// # Panics
+    /// After [`Self::finish_restore`], or for a shard that is not owned.
+    pub fn restore_window(&mut self, window: usize, shard: u16, entries: &[SlotCount]) -> Result<(), RankingError> {
+        let edges = self.edges;
+        let (state, totals) = self.restored(shard);
+        for entry in entries {
+            check_entry(state, entry)?;
+            let line = &mut state.lines[entry.slot as usize];
+            line.refresh(&edges);
+            *line.count_mut(FIRST_WINDOW + window) += u64::from(entry.count);
+            totals[FIRST_WINDOW + window] += u64::from(entry.count);
+        }
+        Ok(())
+    }
+
+    /// Notes that a view of this minute was counted.
+    pub fn restore_minute_max(&mut self, minute: Minute) {
+        self.minute_max = self.minute_max.max(minute);
+    }
+
+    /// Counts a run, or a piece of one, of a cut whose ids are restored, in all that its minute and class belong to.
     ///
     /// # Errors
     /// State that contradicts itself.
@@ -85,28 +148,37 @@ impl CoreRanking {
         class: FinalityClass,
         entries: &[SlotCount],
     ) -> Result<(), RankingError> {
-        assert!(self.restoring, "bug: a run was restored after the restore was finished");
-        let place = usize::from(self.place_of(shard));
-        let state = &mut self.shards[place];
-        let in_window = self.edges.starts.map(|start| u64::from(minute >= start));
-        for &SlotCount { slot, count } in entries {
-            let wrong = |what| RankingError::Inconsistent { shard, slot: u64::from(slot), what };
-            if slot >= state.ids.len() {
-                return Err(wrong("a run holds a slot beyond the last id"));
+        let edges = self.edges;
+        let (state, totals) = self.restored(shard);
+        let mut counted = [1; BOARDS];
+        for window in 0..WINDOWS {
+            counted[FIRST_WINDOW + window] = edges.counts(window, minute, class);
+        }
+        for entry in entries {
+            check_entry(state, entry)?;
+            if class > FinalityClass::MAX {
+                let what = "a run's class is beyond the last";
+                return Err(RankingError::Inconsistent { shard, slot: u64::from(entry.slot), what });
             }
-            if count == 0 || class > FinalityClass::MAX {
-                return Err(wrong("a run holds a count of 0 or a class beyond the last"));
-            }
-            let counts = &mut state.lines[slot as usize].counts;
-            counts[ALL_TIME] += u64::from(count);
-            for window in 0..WINDOWS {
-                counts[SLIDING + window] += u64::from(count) * in_window[window];
+            let line = &mut state.lines[entry.slot as usize];
+            line.refresh(&edges);
+            for board in 0..BOARDS {
+                let count = u64::from(entry.count) * counted[board];
+                *line.count_mut(board) += count;
+                totals[board] += count;
             }
         }
         if !entries.is_empty() {
-            self.minute_max = self.minute_max.max(minute);
+            self.restore_minute_max(minute);
         }
         Ok(())
+    }
+
+    /// A shard that is being restored, and the totals of all.
+    fn restored(&mut self, shard: u16) -> (&mut Shard, &mut [u64; BOARDS]) {
+        assert!(self.restoring, "bug: state was restored after the restore was finished");
+        let place = usize::from(self.place_of(shard));
+        (&mut self.shards[place], &mut self.ledger.totals)
     }
 
     /// Ends the restore: builds the boards by a scan of all lines (about 22 ms per 10 M videos
@@ -121,5 +193,15 @@ impl CoreRanking {
         }
         self.restoring = false;
         self.refresh_thetas();
+    }
+}
+
+/// Refuses an entry of a run that no view can have made.
+fn check_entry(shard: &Shard, entry: &SlotCount) -> Result<(), RankingError> {
+    let wrong = |what| RankingError::Inconsistent { shard: shard.number, slot: u64::from(entry.slot), what };
+    match entry {
+        entry if entry.slot >= shard.ids.len() => Err(wrong("a run holds a slot beyond the last id")),
+        entry if entry.count == 0 => Err(wrong("a run holds a count of 0")),
+        _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@
 use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, Snapshot, Window};
 
 use crate::config::WindowLengths;
+use crate::shard::{Edges, FIRST_WINDOW};
 use crate::time::Minute;
 
 /// One core's lists at the end of an epoch.
@@ -30,14 +31,17 @@ pub struct CoreBoard {
     pub period: Period,
     /// The kind of window.
     pub window: Window,
+    /// Views of all the core's videos in the window.
+    pub total_views: u64,
     /// The core's top K, best first: id and count, counts at least 1.
     pub rows: Vec<(Box<str>, u64)>,
 }
 
 /// The snapshot of one epoch from the lists of all cores.
 ///
-/// A sliding board starts at the minute of engine time less the window's length; every board ends
-/// with the later of that minute and the latest minute counted by any core.
+/// A sliding board starts at the minute of engine time less the window's length, the month's at the hour that minute
+/// lies in; it ends with the later of the engine's minute and the latest minute counted by any core. A tumbling board
+/// has the bounds of the calendar's period.
 ///
 /// # Panics
 /// When `cores` is empty or the lists are not of one epoch and shape: merging parts of different
@@ -55,27 +59,21 @@ pub fn merge(instance: InstanceId, cores: &[CoreTop], k: usize, windows: &Window
     }
     let minute = Minute::of_ms(first.time_ms);
     let minute_max = cores.iter().map(|core| core.minute_max).fold(minute, Minute::max);
+    let edges = Edges::at(minute, windows);
     let boards = (0..first.boards.len()).map(|index| {
         let CoreBoard { period, window, .. } = first.boards[index];
+        let bounds = index.checked_sub(FIRST_WINDOW);
+        let end = bounds.filter(|_| window == Window::Tumbling).map(|bounds| edges.ends[bounds].start_ms());
         Board {
             period,
             window,
-            start_ms: window_minutes(period, windows).map(|minutes| minute.minus(minutes).start_ms()),
-            end_ms: minute_max.end_ms(),
+            start_ms: bounds.map(|bounds| edges.starts[bounds].start_ms()),
+            end_ms: end.unwrap_or(minute_max.end_ms()),
+            total_views: cores.iter().map(|core| core.boards[index].total_views).sum(),
             rows: merge_rows(cores, index, k),
         }
     });
     Snapshot { instance, epoch: first.epoch, as_of_ms: first.time_ms, boards: boards.collect() }
-}
-
-/// The length of a period's sliding window; none for all time.
-fn window_minutes(period: Period, windows: &WindowLengths) -> Option<u32> {
-    match period {
-        Period::Hour => Some(windows.hour),
-        Period::Day => Some(windows.day),
-        Period::Month => Some(windows.month),
-        Period::AllTime => None,
-    }
 }
 
 /// The first `k` rows over all cores.
@@ -98,7 +96,7 @@ mod tests {
 
     fn core(rows: &[(&str, u64)], minute_max: u32) -> CoreTop {
         let rows: Vec<(Box<str>, u64)> = rows.iter().map(|&(id, count)| (id.into(), count)).collect();
-        let board = |period| CoreBoard { period, window: Window::Sliding, rows: rows.clone() };
+        let board = |period| CoreBoard { period, window: Window::Sliding, total_views: 20, rows: rows.clone() };
         CoreTop {
             epoch: Epoch(5),
             time_ms: 100 * 60_000 + 30_000,
@@ -113,7 +111,7 @@ mod tests {
         let snapshot = merge(InstanceId(1), &cores, 3, &WindowLengths::default());
         assert_eq!((snapshot.epoch, snapshot.as_of_ms), (Epoch(5), 6_030_000));
         let hour = snapshot.board(Period::Hour, Window::Sliding).unwrap();
-        assert_eq!((hour.start_ms, hour.end_ms), (Some(40 * 60_000), 102 * 60_000));
+        assert_eq!((hour.start_ms, hour.end_ms, hour.total_views), (Some(40 * 60_000), 102 * 60_000, 40));
         let rows: Vec<_> = hour.rows.iter().map(|row| (&*row.video_id, row.view_count)).collect();
         assert_eq!(rows, [("b", 9), ("c", 9), ("a", 1)]);
         assert_eq!(snapshot.board(Period::AllTime, Window::Sliding).unwrap().start_ms, None);

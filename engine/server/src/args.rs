@@ -70,6 +70,7 @@ Exit codes:
 const SIZE_BYTES_MAX: u64 = 1 << 50;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Exact top videos of the last hour, day, month and of all time, over QUIC in and HTTP out.
@@ -129,6 +130,10 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "SIZE", help_heading = "Storage",
         value_parser = |text: &str| size(text, 0..=SIZE_BYTES_MAX))]
     pub log_retention: ByteSize,
+    /// How long the final top lists of closed hours, days and months are kept, 1d to 36500d.
+    #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
+    pub history_retention: Duration,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.

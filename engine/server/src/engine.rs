@@ -1,12 +1,13 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that merges and publishes, one that
+//! Threads: the pinned cores; off them one helper for the data directory, one that closes periods, one that merges and publishes, one that
 //! commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
 
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::historian::{Historian, HistoryRules};
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
@@ -108,9 +109,10 @@ impl Engine {
         let http_connections_max = diagnostics::http_connections(diagnostics::raise_open_files(), cores as u64)?;
         let rings = (0..cores).map(|_| UringLog::open(&arguments.data_dir, LogLimits::default().depth));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
-        let disk = FileDisk::open(&arguments.data_dir)?;
-        let mut store = open_store(disk, arguments)?;
+        let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
+        let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
+        let history = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
@@ -166,10 +168,13 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let storekeeper = Storekeeper::new(store, arguments.log_retention.as_u64(), requests, desks, stop.clone());
+        let (historian, horizons) = Historian::new(disk, history, stop.clone());
+        let retention_bytes = arguments.log_retention.as_u64();
+        let storekeeper = Storekeeper::new(store, retention_bytes, horizons, requests, desks, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("history", move || historian.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
         ];
@@ -248,7 +253,7 @@ fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {
     Ok(tls::prepare(&directory, &arguments.tls_name, own.as_ref(), SystemTime::now())?)
 }
 
-fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDisk>> {
+fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<Arc<FileDisk>>> {
     let mut random = rand::rng();
     let create = Directory {
         id: DirectoryId(random.random()),
@@ -260,6 +265,17 @@ fn open_store(disk: FileDisk, arguments: &ServeArguments) -> Result<Store<FileDi
     };
     let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
+}
+
+fn history_rules(store: &Store<Arc<FileDisk>>, arguments: &ServeArguments, origin: Instant) -> HistoryRules {
+    // Before the first generation was opened there was no log for a view to arrive in.
+    let is_new = store.state().generation == 0;
+    HistoryRules {
+        directory: *store.directory(),
+        calendar: Calendar::default(),
+        retention: arguments.history_retention,
+        new_at_ms: is_new.then(|| read_clocks(Instant::now(), origin).wall_ms),
+    }
 }
 
 /// Tries again for a moment while the port is in use: the kernel may still be taking apart the rings of an engine that
@@ -280,7 +296,7 @@ fn bind_patiently(bind: impl Fn() -> Result<QuicDriver, QuicError>) -> Result<Qu
 
 /// Reads the data directory back and opens each core's log for writing.
 fn open_pipelines(
-    store: &mut Store<FileDisk>,
+    store: &mut Store<Arc<FileDisk>>,
     arguments: &ServeArguments,
     plan: &MemoryPlan,
     ports: Vec<u16>,
@@ -316,7 +332,7 @@ fn open_pipelines(
     recovered.into_iter().zip(lanes).zip(rings).zip(0..).map(open).collect()
 }
 
-fn open_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
+fn open_log(store: &mut Store<Arc<FileDisk>>, number: LogNumber, ring: &mut UringLog) -> Result<LogWriter> {
     let limits = LogLimits { segment_bytes: store.directory().segment_bytes, ..LogLimits::default() };
     let mut log = LogWriter::new(store.log_identity(number), limits);
     prepare_log(store, number, ring, &mut log)?;
@@ -337,7 +353,12 @@ fn needs(arguments: &ServeArguments, directory: &Directory, limits: &QuicLimits)
 
 /// Gives the log its first segment, so that the first batch need not wait for one. On a full disk the engine starts all
 /// the same, refuses batches and goes on asking.
-fn prepare_log(store: &mut Store<FileDisk>, number: LogNumber, ring: &mut UringLog, log: &mut LogWriter) -> Result<()> {
+fn prepare_log(
+    store: &mut Store<Arc<FileDisk>>,
+    number: LogNumber,
+    ring: &mut UringLog,
+    log: &mut LogWriter,
+) -> Result<()> {
     match store.prepare_segment(number) {
         Ok(segment) => {
             let path = segment.path.clone();

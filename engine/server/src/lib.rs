@@ -15,6 +15,7 @@ pub mod engine;
 pub mod export;
 pub mod fatal;
 pub mod helpers;
+pub mod historian;
 pub mod live;
 pub mod lookups;
 pub mod metrics;

@@ -166,7 +166,8 @@ mod tests {
 
     fn snapshot(epoch: u64, as_of_ms: u64, rows: &[(&str, u64)]) -> Snapshot {
         let rows = rows.iter().map(|(id, count)| BoardRow { video_id: (*id).into(), view_count: *count }).collect();
-        let board = Board { period: Period::Hour, window: Window::Sliding, start_ms: Some(0), end_ms: 1, rows };
+        let (period, window) = (Period::Hour, Window::Sliding);
+        let board = Board { period, window, start_ms: Some(0), end_ms: 1, total_views: 1000, rows };
         Snapshot { instance: InstanceId(1), epoch: Epoch(epoch), as_of_ms, boards: vec![board] }
     }
 

@@ -1,4 +1,4 @@
-//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, leaving runs.
+//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
@@ -6,9 +6,10 @@
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
+use crate::historian::Horizons;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use highwater_pipeline::{CutErrand, Gather, LeavingSlice, StoreAnswer, StoreRequest, shard_owner};
+use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
 use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
@@ -45,13 +46,15 @@ pub struct CoreDesk {
 pub struct Storekeeper<D: Disk> {
     store: Store<D>,
     log_retention_bytes: u64,
+    /// Told after each cut, and after each that would have held nothing.
+    horizons: Horizons,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
     /// Cores that want a segment; each asks for few at a time.
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
     /// What waits for room on the disk.
     stalled: Option<Stalled>,
     /// What came after it, in order.
@@ -90,19 +93,21 @@ impl<D: Disk> Storekeeper<D> {
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
+        horizons: Horizons,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let (parts, leaving) = (Gather::new(desks.len()), Gather::new(desks.len()));
+        let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
             log_retention_bytes,
+            horizons,
             requests,
             desks,
             segments_wanted: VecDeque::new(),
             parts,
-            leaving,
+            runs,
             stalled: None,
             behind: VecDeque::new(),
             stop,
@@ -154,9 +159,9 @@ impl<D: Disk> Storekeeper<D> {
                     self.try_to(Errand::WriteCut(parts))?;
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(usize::from(core), requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(usize::from(core), requests) {
+                    self.bring_runs(&all)?;
                 }
             }
         }
@@ -263,27 +268,35 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
         if self.store.is_covered(parts) {
             self.answer_all(|| StoreAnswer::CutEmpty);
+            self.tell_horizon(parts);
             return Ok(());
         }
         let header = self.store.write_cut(parts)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
+        self.tell_horizon(parts);
         Ok(())
     }
 
+    /// Every view that arrived before the earliest of the parts' horizons is in a cut file now.
+    fn tell_horizon(&self, parts: &[CorePart]) {
+        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min();
+        horizon_ms.into_iter().for_each(|horizon_ms| self.horizons.send(horizon_ms));
+    }
+
     /// Reads the runs once and gives each core those of its shards.
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), StorageError> {
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "the edges of all cores move alike: {all:?}");
         let cores = self.desks.len() as u16;
         for request in &all[0] {
-            let window = request.window;
+            let (window, change) = (request.window, request.change);
             self.store.runs(request, |shard, entries| {
-                let slice = LeavingSlice { window, shard, entries };
-                self.answer(shard_owner(shard, cores), StoreAnswer::Leaving(slice));
+                let slice = RunSlice { window, change, shard, entries };
+                self.answer(shard_owner(shard, cores), StoreAnswer::Run(slice));
             })?;
         }
-        self.answer_all(|| StoreAnswer::LeavingDone);
+        self.answer_all(|| StoreAnswer::RunsDone);
         Ok(())
     }
 
@@ -340,7 +353,7 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], Arc::default());
+        let keeper = Storekeeper::new(store, 0, Horizons::new().0, received, vec![desk], Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 

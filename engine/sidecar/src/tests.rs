@@ -58,6 +58,7 @@ fn snapshot(epoch: u64, rows: u64) -> Arc<Snapshot> {
         window: Window::Sliding,
         start_ms,
         end_ms: NOON_MS + 60_000,
+        total_views: 1_000_000_000,
         rows: (0..rows)
             .map(|index| BoardRow { video_id: format!("video \"{index}\" é").into(), view_count: 2000 - index })
             .collect(),

@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod base;
+mod chains;
 mod codec;
+mod container;
 mod cut;
 mod directory;
 mod disk;
@@ -17,6 +20,7 @@ mod memory_disk;
 mod position;
 mod producers;
 mod record;
+mod rollup;
 mod sealed;
 mod state;
 mod store;
@@ -28,11 +32,13 @@ pub use archive::{
     AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
     ArchiveShed, ArchivedBatch,
 };
-pub use cut::{CutFile, CutHeader, CutSection, CutWriter};
+pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
-pub use history::{CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryFigures};
+pub use history::{
+    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, close_period,
+};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,
@@ -47,6 +53,9 @@ pub use record::{
     RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICT_BYTES, VERDICTS_BYTES_MAX,
     Verdicts,
 };
+pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, OpenOptions, Store, stranger};
+pub use store::{
+    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, Store, StoreFigures, stranger,
+};
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};

@@ -29,6 +29,8 @@ pub struct Board {
     pub start_ms: Option<u64>,
     /// End of the window in event time, exclusive.
     pub end_ms: u64,
+    /// The views of all videos in the window, listed or not; at least the sum of the rows.
+    pub total_views: u64,
     /// The top rows; the rank of a row is its index plus 1.
     pub rows: Vec<BoardRow>,
 }
@@ -79,6 +81,11 @@ impl Snapshot {
 }
 
 impl Board {
+    /// The views of the listed videos.
+    pub fn listed_views(&self) -> u64 {
+        self.rows.iter().fold(0, |sum, row| sum.saturating_add(row.view_count))
+    }
+
     /// The rank of a video, from 1, if it is in the list. Cost: one comparison of ids for each row before it.
     pub fn rank(&self, video_id: &str) -> Option<u32> {
         let index = self.rows.iter().position(|row| *row.video_id == *video_id)?;
@@ -109,6 +116,7 @@ mod tests {
             window: Window::Sliding,
             start_ms: None,
             end_ms: 1,
+            total_views: 9,
             rows: ids.iter().map(|id| row(id)).collect(),
         };
         let boards = vec![board(Period::Hour, &["a", "b"]), board(Period::Day, &["a"])];
@@ -123,7 +131,8 @@ mod tests {
 
     #[test]
     fn boards_are_found_by_period_and_window() {
-        let board = |period, window| Board { period, window, start_ms: None, end_ms: 1, rows: Vec::new() };
+        let board =
+            |period, window| Board { period, window, start_ms: None, end_ms: 1, total_views: 0, rows: Vec::new() };
         let boards = vec![board(Period::Hour, Window::Sliding), board(Period::AllTime, Window::Sliding)];
         let snapshot = Snapshot { instance: InstanceId(1), epoch: Epoch(1), as_of_ms: 0, boards };
         assert!(snapshot.board(Period::Hour, Window::Sliding).is_some());

@@ -142,6 +142,7 @@ golden!(
                 window: Window::Sliding,
                 start_ms: Some(1_721_041_200_000),
                 end_ms: 1_721_044_860_000,
+                total_views: 2500,
                 rows: vec![
                     BoardRow { video_id: VIDEO.into(), view_count: 900 },
                     BoardRow { video_id: "zürich".into(), view_count: 900 },
@@ -152,6 +153,7 @@ golden!(
                 window: Window::Sliding,
                 start_ms: None,
                 end_ms: 1_721_044_860_000,
+                total_views: 0,
                 rows: Vec::new(),
             },
         ],

@@ -120,8 +120,9 @@ fn snapshot() {
     closes(Snapshot::decode(&changed("snapshot", 38, &[2])), Malformed, "start mark 2");
     closes(Snapshot::decode(&changed("snapshot", 38, &[0])), LimitExceeded, "absent start");
     closes(Snapshot::decode(&changed("snapshot", 40, &[0xff; 4])), LimitExceeded, "board rows");
-    closes(Snapshot::decode(&changed("snapshot", 60, &[0, 0])), Malformed, "view_count is 0");
-    closes(Snapshot::decode(&changed("snapshot", 68, &[0])), InvalidVideoId, "empty video_id");
-    closes(Snapshot::decode(&changed("snapshot", 60, &[1])), Malformed, "board row 1 is out of order");
-    closes(Snapshot::decode(&changed("snapshot", 69, b"~")), Malformed, "board row 1 is out of order");
+    closes(Snapshot::decode(&changed("snapshot", 60, &[7, 7])), Malformed, "total views is 1799, allowed is 1800");
+    closes(Snapshot::decode(&changed("snapshot", 68, &[0, 0])), Malformed, "view_count is 0");
+    closes(Snapshot::decode(&changed("snapshot", 76, &[0])), InvalidVideoId, "empty video_id");
+    closes(Snapshot::decode(&changed("snapshot", 68, &[1])), Malformed, "board row 1 is out of order");
+    closes(Snapshot::decode(&changed("snapshot", 77, b"~")), Malformed, "board row 1 is out of order");
 }

@@ -108,8 +108,9 @@ fn video_counts() -> impl Strategy<Value = VideoCounts> {
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let boards = subsequence(BOARDS.to_vec(), 0..=7).prop_flat_map(|boards| {
-        let few = prop_oneof![1u64..4, 1u64..];
-        let content = (vec((text(1..=12), few), 0..30), proptest::option::of(any::<u64>()), any::<u64>());
+        let few = prop_oneof![1u64..4, 1u64..1 << 58];
+        let videos = vec((text(1..=12), few), 0..30);
+        let content = (videos, proptest::option::of(any::<u64>()), any::<u64>(), 0u64..1 << 62);
         let contents = vec(content, boards.len());
         (Just(boards), contents).prop_map(|(boards, contents)| {
             boards.into_iter().zip(contents).map(|(key, content)| board(key, content)).collect::<Vec<_>>()
@@ -123,13 +124,17 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     })
 }
 
-type BoardContent = (Vec<(String, u64)>, Option<u64>, u64);
+/// Videos with their views, start, end, and the views of videos that are not listed.
+type BoardContent = (Vec<(String, u64)>, Option<u64>, u64, u64);
 
-fn board((period, window): (Period, Window), (mut videos, start_ms, end_ms): BoardContent) -> Board {
+fn board((period, window): (Period, Window), content: BoardContent) -> Board {
+    let (mut videos, start_ms, end_ms, others) = content;
     videos.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     videos.dedup();
     let row = |(video_id, view_count): (String, u64)| BoardRow { video_id: video_id.into(), view_count };
-    Board { period, window, start_ms, end_ms, rows: videos.into_iter().map(row).collect() }
+    let rows: Vec<_> = videos.into_iter().map(row).collect();
+    let total_views = rows.iter().map(|row| row.view_count).sum::<u64>() + others;
+    Board { period, window, start_ms, end_ms, total_views, rows }
 }
 
 macro_rules! round_trips {

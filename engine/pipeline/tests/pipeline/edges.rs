@@ -15,7 +15,7 @@ fn counted(id: &str, count: u64) -> Vec<(String, u64)> {
 #[test]
 fn a_new_minute_cuts_and_lets_the_oldest_minute_fall() {
     for restarts in [false, true] {
-        let windows = WindowLengths { hour: 2, day: 4, month: 6, calendar: Calendar::default() };
+        let windows = WindowLengths { hour: 2, day: 4, month: 6, calendar: Calendar::scaled(1, 2, 3) };
         let mut world = World::new(Setup { windows, ..Setup::default() });
         let (producer, session) = world.new_producer(9);
         let views =
@@ -70,7 +70,7 @@ fn a_minute_without_views_writes_no_cut_file() {
 
 #[test]
 fn late_views_that_fill_their_budget_ask_for_a_cut_before_the_minute_ends() {
-    let windows = WindowLengths { hour: 2, day: 4, month: 6, calendar: Calendar::default() };
+    let windows = WindowLengths { hour: 2, day: 4, month: 6, calendar: Calendar::scaled(1, 2, 3) };
     let mut world = World::new(Setup { late_views_max: 8, windows, ..Setup::default() });
     let (producer, session) = world.new_producer(9);
     world.settle();

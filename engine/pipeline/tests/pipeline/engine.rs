@@ -2,8 +2,9 @@
 //!
 //! A step that meets a failed disk ends this life, as the process would end.
 
+use crate::rolling::Rolling;
 use highwater_pipeline::{
-    CutErrand, Gather, Intake, LeavingSlice, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan,
+    CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
     SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
 };
 use highwater_proto::{
@@ -13,7 +14,7 @@ use highwater_proto::{
 use highwater_ranking::{CoreTop, IdHash, RankingConfig, RunRequest, WindowLengths, merge};
 use highwater_storage::{
     CorePart, Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
-    OpenOptions, PreparedSegment, StorageError, Store,
+    OpenOptions, PreparedSegment, Retention, RollupRule, StorageError, Store,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) skew_max_ms: u64,
     pub(crate) lateness_max_ms: u64,
     pub(crate) accept_clock: bool,
+    pub(crate) rollup: RollupRule,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Setup {
@@ -60,6 +63,8 @@ impl Default for Setup {
             skew_max_ms: 60_000,
             lateness_max_ms: 600_000,
             accept_clock: false,
+            rollup: RollupRule::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -89,7 +94,9 @@ impl Setup {
         };
         OpenOptions {
             cut_reserve_bytes: 100_000,
-            window_minutes_max: self.windows.month.max(self.windows.day).max(self.windows.hour),
+            calendar: self.windows.calendar,
+            rollup: self.rollup,
+            retention: self.retention,
             ..OpenOptions::new(create)
         }
     }
@@ -145,11 +152,12 @@ pub(crate) struct Engine {
     pub(crate) time_ms: u64,
     /// The core that each session has come to.
     pub(crate) sessions: HashMap<SessionId, usize>,
+    pub(crate) rolling: Rolling,
     errands: VecDeque<(usize, StoreRequest)>,
     /// A cut that found the disk full; nothing else is written before it.
     stalled_cut: Option<Vec<CorePart>>,
     parts: Gather<CorePart>,
-    leaving: Gather<Vec<RunRequest>>,
+    runs: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
     snapshots: VecDeque<Snapshot>,
     top_k: usize,
@@ -195,10 +203,11 @@ impl Engine {
             issued_before,
             time_ms,
             sessions: HashMap::new(),
+            rolling: Rolling::default(),
             errands: VecDeque::new(),
             stalled_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
-            leaving: Gather::new(usize::from(setup.cores)),
+            runs: Gather::new(usize::from(setup.cores)),
             tops: Gather::new(usize::from(setup.cores)),
             snapshots: VecDeque::new(),
             top_k: setup.top_k,
@@ -300,9 +309,9 @@ impl Engine {
                     self.write_cut(parts)?;
                 }
             }
-            StoreRequest::LeavingRuns(requests) => {
-                if let Some(all) = self.leaving.put(core, requests) {
-                    self.leaving_runs(&all)?;
+            StoreRequest::Runs(requests) => {
+                if let Some(all) = self.runs.put(core, requests) {
+                    self.bring_runs(&all)?;
                 }
             }
         }
@@ -340,18 +349,18 @@ impl Engine {
         true
     }
 
-    fn leaving_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
+    fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
         assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
         for request in &all[0] {
-            let (window, cores) = (request.window, &mut self.cores);
+            let (window, change, cores) = (request.window, request.change, &mut self.cores);
             self.store.runs(request, |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
-                let slice = StoreAnswer::Leaving(LeavingSlice { window, shard, entries });
+                let slice = StoreAnswer::Run(RunSlice { window, change, shard, entries });
                 cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));
             })?;
         }
         for core in &mut self.cores {
-            core.answers.push_back(Brought::Answer(StoreAnswer::LeavingDone));
+            core.answers.push_back(Brought::Answer(StoreAnswer::RunsDone));
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub(crate) struct Entry {
     pub(crate) refused: Vec<RefusedRange>,
     /// The epoch of the newest snapshot when it was appended.
     published: u64,
+    arrival_ms: u64,
     visible_epoch: Option<u64>,
     acked: bool,
 }
@@ -30,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) core: usize,
     /// The epoch of the newest snapshot.
     pub(crate) published: u64,
+    /// The core's engine time.
+    pub(crate) arrival_ms: u64,
 }
 
 impl Entry {
@@ -75,7 +78,7 @@ impl Ledger {
 
     pub(crate) fn append(
         &mut self,
-        Place { core, published }: Place,
+        Place { core, published, arrival_ms }: Place,
         producer: ProducerId,
         sequence: u64,
         views: Vec<Viewed>,
@@ -85,7 +88,7 @@ impl Ledger {
         self.appended.insert(producer, sequence);
         self.logs.resize_with(self.logs.len().max(core + 1), Log::default);
         self.logs[core].batches.push((producer, sequence));
-        let entry = Entry { views, refused, published, visible_epoch: None, acked: false };
+        let entry = Entry { views, refused, published, arrival_ms, visible_epoch: None, acked: false };
         assert!(self.entries.insert((producer, sequence), entry).is_none(), "appended twice");
     }
 
@@ -130,7 +133,7 @@ impl Ledger {
                 refused.pop_front();
             }
             if refused.front().is_none_or(|range| range.first as usize > index) {
-                oracle.accept(video, timestamp_ms, epoch);
+                oracle.accept(video, timestamp_ms, entry.arrival_ms, epoch);
             }
         }
     }

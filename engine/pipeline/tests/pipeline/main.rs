@@ -13,6 +13,7 @@ mod hellos;
 mod ledger;
 mod oracle;
 mod refusals;
+mod rolling;
 mod sequences;
 mod simulation;
 mod stopping;

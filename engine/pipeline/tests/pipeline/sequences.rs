@@ -33,7 +33,7 @@ fn batches_in_order_are_counted_and_acknowledged_with_their_epoch() {
     }
     let counts = world.engine.cores[0].pipeline.handle_lookup("a").unwrap();
     assert!(counts.counts.iter().all(|count| count.view_count == 5 && count.rank == Some(1)), "{counts:?}");
-    assert_eq!(counts.counts.len(), 4);
+    assert_eq!(counts.counts.len(), 7);
 }
 
 #[test]

@@ -45,6 +45,7 @@ struct Tally {
     batches_refused: u64,
     waits: u64,
     cuts: u64,
+    rollups: u64,
     digest: u64,
 }
 
@@ -86,7 +87,7 @@ impl Simulation {
         let ids: Vec<String> = (0..random.random_range(4..50)).map(setup::id_of).collect();
         let clients = random.random_range(1..5);
         Self {
-            oracle: Oracle::new(ids.clone(), setup.windows),
+            oracle: Oracle::new(ids.clone(), &setup),
             random,
             setup,
             is_tiny,
@@ -345,7 +346,8 @@ impl Simulation {
                 let core = self.some_core();
                 self.engine().complete(core).map(|_| ())
             }
-            45..53 => self.engine().errand().map(|_| ()),
+            45..51 => self.engine().errand().map(|_| ()),
+            51..53 => self.roll(),
             53..61 => {
                 let core = self.some_core();
                 self.engine().answer(core).map(|_| ())
@@ -374,6 +376,13 @@ impl Simulation {
         if self.engine.is_some() {
             self.engine().check_balance();
         }
+    }
+
+    /// A step of a roll-up, which may be stopped after any section.
+    fn roll(&mut self) -> Result<(), Died> {
+        let patience = if self.chance(4) { self.below(30) } else { u64::MAX };
+        self.tally.rollups += u64::from(self.engine().roll(patience)?);
+        Ok(())
     }
 
     /// One round in which everything goes on; returns whether anything did.
@@ -439,13 +448,14 @@ fn every_acknowledged_view_is_counted_exactly_once() {
         sum.batches_refused += tally.batches_refused;
         sum.waits += tally.waits;
         sum.cuts += tally.cuts;
+        sum.rollups += tally.rollups;
     }
     println!("{sum:?}");
     // A simulation in which little happens proves little.
     assert!(sum.deaths > SEEDS && sum.snapshots > 10 * SEEDS && sum.batches > 10 * SEEDS, "{sum:?}");
     assert!(sum.many_cores > SEEDS && sum.redirects > SEEDS && sum.questions > SEEDS, "{sum:?}");
     assert!(sum.duplicates > SEEDS && sum.batches_refused > 0 && sum.waits > 0 && sum.cuts > SEEDS, "{sum:?}");
-    assert!(sum.full_starts > 0, "{sum:?}");
+    assert!(sum.full_starts > 0 && sum.rollups > SEEDS, "{sum:?}");
 }
 
 #[test]

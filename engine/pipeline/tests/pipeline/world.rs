@@ -172,8 +172,13 @@ impl World {
     }
 }
 
-/// A snapshot's rows of a period.
+/// A snapshot's rows of a period's sliding window.
 pub(crate) fn rows(snapshot: &Snapshot, period: Period) -> Vec<(String, u64)> {
-    let board = snapshot.board(period, Window::Sliding).unwrap();
+    rows_of(snapshot, (period, Window::Sliding))
+}
+
+/// A snapshot's rows of a period and window.
+pub(crate) fn rows_of(snapshot: &Snapshot, (period, window): (Period, Window)) -> Vec<(String, u64)> {
+    let board = snapshot.board(period, window).unwrap();
     board.rows.iter().map(|row| (row.video_id.to_string(), row.view_count)).collect()
 }

@@ -1,7 +1,7 @@
 //! Cases with a story: what must be refused, what must stop the engine, and the shapes that
 //! simpler designs get wrong.
 
-use highwater_proto::{Epoch, Period};
+use highwater_proto::{Epoch, Period, Window};
 
 use super::invariants;
 use crate::*;
@@ -48,8 +48,12 @@ fn run_marker(core: &mut CoreRanking, marker: &Marker, stored: &mut Vec<Run>) ->
             MarkerStep::Closed(cut) => stored.extend(cut.shards.into_iter().flat_map(|shard| shard.into_runs().1)),
             MarkerStep::NeedRuns(requests) => {
                 for request in requests {
-                    for run in stored.iter().filter(|run| request.minutes.contains(&run.minute)) {
-                        core.subtract(request.window, 0, &run.entries);
+                    let is_meant = |run: &&Run| request.minutes.contains(&run.minute) && run.class <= request.class_max;
+                    for run in stored.iter().filter(is_meant) {
+                        match request.change {
+                            RunChange::Leave => core.subtract(request.window, 0, &run.entries),
+                            RunChange::Enter => core.add(request.window, 0, &run.entries),
+                        }
                     }
                 }
                 core.runs_done();
@@ -62,7 +66,11 @@ fn run_marker(core: &mut CoreRanking, marker: &Marker, stored: &mut Vec<Run>) ->
 }
 
 fn rows(top: &CoreTop, period: Period) -> Vec<(&str, u64)> {
-    let board = top.boards.iter().find(|board| board.period == period).unwrap();
+    rows_of(top, period, Window::Sliding)
+}
+
+fn rows_of(top: &CoreTop, period: Period, window: Window) -> Vec<(&str, u64)> {
+    let board = top.boards.iter().find(|board| (board.period, board.window) == (period, window)).unwrap();
     board.rows.iter().map(|(id, count)| (&**id, *count)).collect()
 }
 
@@ -116,6 +124,65 @@ fn a_view_ahead_of_time_falls_by_its_own_minute() {
     let top = run_marker(&mut core, &marker_at(3, Minute(NOW.0 + 62), false), &mut stored);
     assert_eq!(rows(&top, Period::Hour), []);
     assert_eq!(rows(&top, Period::Day).len(), 2);
+}
+
+/// 2023-12-31T23:59: the next minute opens an hour, a day, a month and a year at once. A view ahead of time counts at
+/// once in the sliding windows, and in each tumbling one when it opens; one that came after the finality of its hour
+/// counts in its day, after that of its day in its month, and after that nowhere but in the sliding ones.
+#[test]
+fn tumbling_windows_open_with_what_came_early_and_leave_out_what_came_late() {
+    let last = Minute(28_401_119);
+    let mut core = CoreRanking::new(config(4), last).unwrap();
+    core.finish_restore();
+    let mut stored = Vec::new();
+    view(&mut core, "old", last, 0, 5);
+    view(&mut core, "new", Minute(last.0 + 1), 0, 2);
+    let all = [Period::Hour, Period::Day, Period::Month];
+    let top = run_marker(&mut core, &marker_at(1, last, false), &mut stored);
+    for period in all {
+        assert_eq!(rows_of(&top, period, Window::Tumbling), [("old", 5)], "{period}");
+        assert_eq!(rows(&top, period), [("old", 5), ("new", 2)]);
+    }
+    let new_year = Minute(last.0 + 1);
+    let top = run_marker(&mut core, &marker_at(2, new_year, false), &mut stored);
+    for period in all {
+        assert_eq!(rows_of(&top, period, Window::Tumbling), [("new", 2)], "{period}");
+        assert_eq!(rows(&top, period), [("old", 5), ("new", 2)]);
+    }
+    view(&mut core, "old", last, 0, 1);
+    for class in 0..=3 {
+        view(&mut core, "late", new_year, class, 1);
+    }
+    let counts: Vec<_> = core.lookup("late").unwrap().into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [4, 4, 4, 4, 1, 2, 3]);
+    let counts: Vec<_> = core.lookup("old").unwrap().into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [6, 6, 6, 6, 0, 0, 0]);
+    let top = run_marker(&mut core, &marker_at(3, Minute(new_year.0 + 60), false), &mut stored);
+    let found = all.map(|period| rows_of(&top, period, Window::Tumbling));
+    assert_eq!(found, [vec![], vec![("late", 2), ("new", 2)], vec![("late", 3), ("new", 2)]]);
+    let total = |period| {
+        let of = (period, Window::Tumbling);
+        top.boards.iter().find(|board| (board.period, board.window) == of).unwrap().total_views
+    };
+    assert_eq!(all.map(total), [0, 4, 5]);
+    invariants::check(&core);
+}
+
+/// The sliding month moves by hours: it holds whole hours, and all of one leave together.
+#[test]
+fn the_sliding_month_moves_by_hours() {
+    let hour = Minute(NOW.0 - NOW.0 % 60);
+    let mut core = CoreRanking::new(config(4), Minute(hour.0 + 59)).unwrap();
+    core.finish_restore();
+    let mut stored = Vec::new();
+    let edge = hour.minus(43_200);
+    view(&mut core, "before", edge.minus(1), 0, 1);
+    view(&mut core, "first", edge, 0, 1);
+    view(&mut core, "last", Minute(edge.0 + 59), 0, 1);
+    let top = run_marker(&mut core, &marker_at(1, Minute(hour.0 + 59), true), &mut stored);
+    assert_eq!(rows(&top, Period::Month), [("first", 1), ("last", 1)]);
+    let top = run_marker(&mut core, &marker_at(2, Minute(hour.0 + 60), false), &mut stored);
+    assert_eq!(rows(&top, Period::Month), []);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use highwater_proto::{Epoch, InstanceId, Period, Snapshot, Window};
+use highwater_proto::{Epoch, InstanceId, Snapshot, Window};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::invariants;
 use super::oracle::{Oracle, SeenView, id_of};
+use crate::board::{BOARDS, PERIODS};
 use crate::*;
 
 /// What one case is made with.
@@ -27,6 +28,9 @@ pub(crate) struct Coverage {
     pub(crate) views: u64,
     pub(crate) restores: u64,
     pub(crate) subtracted: u64,
+    pub(crate) entered: u64,
+    pub(crate) tumbling_views: u64,
+    pub(crate) based: u64,
     pub(crate) blocked: u64,
     pub(crate) published_while_scanning: u64,
     pub(crate) applied_while_scanning: u64,
@@ -159,7 +163,7 @@ impl Harness {
                     *closed += 1;
                     self.store(cut);
                 }
-                MarkerStep::NeedRuns(requests) => self.subtract_all(&mut ranking, &requests),
+                MarkerStep::NeedRuns(requests) => self.move_all(&mut ranking, &requests),
                 MarkerStep::Waiting => panic!("nobody waits here"),
                 MarkerStep::Working => {
                     let frozen_now = match &ranking.phase {
@@ -197,26 +201,34 @@ impl Harness {
     }
 
     /// Answers the requests: every stored run of the minutes, in pieces, in random order.
-    fn subtract_all(&mut self, ranking: &mut CoreRanking, requests: &[RunRequest]) {
+    fn move_all(&mut self, ranking: &mut CoreRanking, requests: &[RunRequest]) {
         let mut pieces = Vec::new();
         for request in requests {
             for cut in &self.stored {
                 if !ranking.owned().contains(&cut.ids.shard) {
                     continue;
                 }
-                for run in cut.runs.iter().filter(|run| request.minutes.contains(&run.minute)) {
+                for run in cut.runs.iter().filter(|run| is_meant(request, run)) {
                     let chunk_len = self.rng.random_range(1..=run.entries.len().max(2));
                     for chunk in run.entries.chunks(chunk_len) {
-                        pieces.push((request.window, cut.ids.shard, chunk.to_vec()));
+                        pieces.push((request.change, request.window, cut.ids.shard, chunk.to_vec()));
                     }
                 }
             }
         }
         pieces.shuffle(&mut self.rng);
-        for (window, shard, entries) in pieces {
-            self.coverage.subtracted += entries.len() as u64;
+        for (change, window, shard, entries) in pieces {
             assert!(matches!(ranking.step(1), MarkerStep::Waiting));
-            ranking.subtract(window, shard, &entries);
+            match change {
+                RunChange::Leave => {
+                    self.coverage.subtracted += entries.len() as u64;
+                    ranking.subtract(window, shard, &entries);
+                }
+                RunChange::Enter => {
+                    self.coverage.entered += entries.len() as u64;
+                    ranking.add(window, shard, &entries);
+                }
+            }
             if self.rng.random_range(0..20) == 0 {
                 ranking.scan_step(self.rng.random_range(1..50));
             }
@@ -229,13 +241,19 @@ impl Harness {
         let minute = self.minute();
         let newest = self.oracle.views.iter().map(|view| view.minute).fold(minute, Minute::max);
         assert_eq!(snapshot.as_of_ms, self.time_ms);
-        for period in Period::ALL {
-            let board = snapshot.board(period, Window::Sliding).expect("a board per period");
-            let expected = self.oracle.top(period, minute, self.plan.top_k);
+        assert_eq!(snapshot.boards.len(), BOARDS);
+        for of in PERIODS {
+            let board = snapshot.board(of.0, of.1).expect("a board per period and window");
+            let (expected, total_views) = self.oracle.top(of, minute, self.plan.top_k);
             let rows: Vec<_> = board.rows.iter().map(|row| (&*row.video_id, row.view_count)).collect();
-            assert_eq!(rows, expected, "{period:?} at {minute:?}, epoch {}", self.epoch);
-            assert_eq!(board.end_ms, newest.end_ms(), "{period:?}");
-            let more = self.oracle.top(period, minute, self.plan.top_k + 1);
+            assert_eq!(rows, expected, "{of:?} at {minute:?}, epoch {}", self.epoch);
+            assert_eq!(board.total_views, total_views, "{of:?} at {minute:?}, epoch {}", self.epoch);
+            if of.1 == Window::Sliding {
+                assert_eq!(board.end_ms, newest.end_ms(), "{of:?}");
+            } else {
+                self.coverage.tumbling_views += total_views;
+            }
+            let (more, _) = self.oracle.top(of, minute, self.plan.top_k + 1);
             let at_k = self.plan.top_k - 1;
             self.coverage.tied_at_k += u64::from(more.len() > at_k + 1 && more[at_k].1 == more[at_k + 1].1);
         }
@@ -246,8 +264,8 @@ impl Harness {
         let found: Vec<_> = self.cores.iter().filter_map(|core| core.lookup(&self.oracle.ids[video])).collect();
         let seen = self.oracle.views.iter().any(|view| view.video == video);
         assert_eq!(found.len(), usize::from(seen));
-        for (period, view_count) in found.into_iter().flatten() {
-            assert_eq!(view_count, self.oracle.counts(period, self.minute())[video]);
+        for (of, view_count) in found.into_iter().flatten() {
+            assert_eq!(view_count, self.oracle.counts(of, self.minute())[video], "{of:?}");
         }
     }
 
@@ -257,14 +275,21 @@ impl Harness {
         self.time_ms += later_ms;
         self.coverage.restores += 1;
         let mut cores = self.empty_cores();
+        // The first so many cuts come as a base: all-time counts, and runs by window.
+        let based = if self.rng.random_range(0..2) == 0 { 0 } else { self.rng.random_range(0..=self.stored.len()) };
+        self.coverage.based += based as u64;
         for core in &mut cores {
             let owned = core.owned().to_vec();
-            for cut in self.stored.iter().filter(|cut| owned.contains(&cut.ids.shard)) {
+            for (number, cut) in self.stored.iter().enumerate().filter(|(_, cut)| owned.contains(&cut.ids.shard)) {
                 let mark = (core.slots_free(cut.ids.shard), cut.ids.first_slot);
                 assert_eq!(mark.0 + mark.1, self.plan.videos as u32, "cuts hold the slots in order");
                 core.restore_ids(cut.ids.shard, &cut.ids.id_lens, &cut.ids.id_bytes).unwrap();
                 for run in &cut.runs {
-                    core.restore_run(cut.ids.shard, run.minute, run.class, &run.entries).unwrap();
+                    if number < based {
+                        restore_based(core, cut.ids.shard, run);
+                    } else {
+                        core.restore_run(cut.ids.shard, run.minute, run.class, &run.entries).unwrap();
+                    }
                 }
             }
         }
@@ -320,6 +345,22 @@ impl Harness {
         }
         assert_eq!(held, seen);
     }
+}
+
+/// Whether a request means a run.
+fn is_meant(request: &RunRequest, run: &Run) -> bool {
+    request.minutes.contains(&run.minute) && run.class <= request.class_max
+}
+
+/// Restores a run as a base does: its counts of all time, and each window that asks for it.
+fn restore_based(core: &mut CoreRanking, shard: u16, run: &Run) {
+    for entry in &run.entries {
+        core.restore_all_time(shard, entry.slot, &[u64::from(entry.count)]).unwrap();
+    }
+    for request in core.restore_requests().iter().filter(|request| is_meant(request, run)) {
+        core.restore_window(request.window, shard, &run.entries).unwrap();
+    }
+    core.restore_minute_max(run.minute);
 }
 
 /// Pushes each view as a row to the core that owns its shard, and lets each core apply its rows.

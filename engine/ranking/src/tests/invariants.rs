@@ -4,13 +4,15 @@ use std::collections::HashSet;
 
 use crate::CoreRanking;
 use crate::board::{Board, Member};
-use crate::shard::Shard;
 
 /// Checks every board of a core outside a marker.
 pub(crate) fn check(core: &CoreRanking) {
     for (place, board) in core.boards.iter().enumerate() {
-        check_board(place, board, &core.shards, core.config.top_k);
-        assert_eq!(core.theta_counts[place], board.theta.count, "board {place}: mirrored threshold");
+        check_board(place, board, core);
+        assert_eq!(core.ledger.theta_counts[place], board.theta.count, "board {place}: mirrored threshold");
+        let lines = core.shards.iter().flat_map(|shard| shard.lines[..shard.ids.len() as usize].iter());
+        let total: u64 = lines.map(|line| line.count(place, &core.edges)).sum();
+        assert_eq!(core.ledger.totals[place], total, "board {place}: total");
     }
     for shard in &core.shards {
         let dirty: usize = shard.dirty.iter().map(|word| word.count_ones() as usize).sum();
@@ -22,7 +24,8 @@ pub(crate) fn check(core: &CoreRanking) {
     }
 }
 
-fn check_board(place: usize, board: &Board, shards: &[Shard], k: usize) {
+fn check_board(place: usize, board: &Board, core: &CoreRanking) {
+    let k = core.config.top_k;
     let listed: HashSet<Member> = board.members.iter().copied().collect();
     assert_eq!(listed.len(), board.members.len(), "board {place}: a member is listed twice");
     assert!(listed.len() < 4 * k, "board {place}: {} members", listed.len());
@@ -32,12 +35,13 @@ fn check_board(place: usize, board: &Board, shards: &[Shard], k: usize) {
     };
     let mut at_or_above = 0;
     let mut flagged = 0;
-    for (shard_place, shard) in (0u16..).zip(shards) {
+    for (shard_place, shard) in (0u16..).zip(&core.shards) {
         for slot in 0..shard.ids.len() {
             let video = Member { shard: shard_place, slot };
             let line = &shard.lines[slot as usize];
-            let count = line.counts[place];
-            let member = line.members >> place & 1 == 1;
+            let count = line.count(place, &core.edges);
+            let member = line.is_member(place);
+            assert!(!member || count == line.fresh_count(place), "board {place}: {video:?} is a member and stale");
             assert_eq!(member, listed.contains(&video), "board {place}: bit and list of {video:?}");
             flagged += usize::from(member);
             let covered = board.theta.covers(count, shard.ids.id(slot));

@@ -41,6 +41,9 @@ fn add(total: &mut Coverage, one: Coverage) {
     total.views += one.views;
     total.restores += one.restores;
     total.subtracted += one.subtracted;
+    total.entered += one.entered;
+    total.tumbling_views += one.tumbling_views;
+    total.based += one.based;
     total.blocked += one.blocked;
     total.published_while_scanning += one.published_while_scanning;
     total.applied_while_scanning += one.applied_while_scanning;
@@ -55,7 +58,7 @@ fn random_minute(harness: &mut Harness, windows: &WindowLengths) -> Minute {
         0..60 => now,
         60..66 => Minute(now.0 + harness.rng.random_range(1..=2)),
         66..90 => {
-            let window = windows.by_window()[harness.rng.random_range(0..3)];
+            let window = [windows.hour, windows.day, windows.month][harness.rng.random_range(0..3)];
             Minute(now.minus(window).0 + 1).minus(harness.rng.random_range(0..=2))
         }
         90..97 => now.minus(harness.rng.random_range(0..=windows.month + 2)),
@@ -90,7 +93,7 @@ fn random_views(harness: &mut Harness, windows: &WindowLengths, len_max: usize) 
 /// One case of `steps` operations.
 fn run_case(plan: Plan, steps: usize, batch_len_max: usize, brute_force: bool, total: &mut Coverage) {
     let mut harness = Harness::new(plan);
-    let [hour, day, month] = plan.windows.by_window();
+    let WindowLengths { hour, day, month, .. } = plan.windows;
     for _ in 0..steps {
         match harness.rng.random_range(0..100) {
             0..55 => {
@@ -154,6 +157,7 @@ fn model_scaled_windows_small_k() {
         assert!(total.blocked > 100 && total.published_while_scanning > 100, "{total:?}");
         assert!(total.applied_while_scanning > 1000 && total.raised > 100, "{total:?}");
         assert!(total.subtracted > 10_000 && total.restores > 100 && total.tied_at_k > 1000, "{total:?}");
+        assert!(total.entered > 1000 && total.tumbling_views > 100_000 && total.based > 1000, "{total:?}");
     }
 }
 

@@ -1,8 +1,10 @@
 //! The naive truth: every view, counted anew for every question.
 
-use highwater_proto::Period;
+use std::ops::Range;
 
-use crate::{Minute, WindowLengths};
+use highwater_proto::{Period, Window};
+
+use crate::{CalendarPeriod, Minute, WindowLengths};
 
 /// A view as the oracle keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,33 +22,47 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// The count of every video in a period at the engine minute.
-    pub(crate) fn counts(&self, period: Period, minute: Minute) -> Vec<u64> {
-        let start = match period {
-            Period::AllTime => Minute(0),
-            Period::Hour => minute.minus(self.windows.hour),
-            Period::Day => minute.minus(self.windows.day),
-            Period::Month => minute.minus(self.windows.month),
-        };
+    /// Where a window begins and ends at the engine minute, and the latest class that counts in it.
+    fn bounds(&self, (period, window): (Period, Window), minute: Minute) -> (Range<Minute>, u8) {
+        let calendar = &self.windows.calendar;
+        let sliding = |start| (start..Minute(u32::MAX), 3);
+        let tumbling = |kind: CalendarPeriod| (calendar.period_at(kind, minute), kind as u8);
+        match (period, window) {
+            (Period::AllTime, _) => sliding(Minute(0)),
+            (Period::Hour, Window::Sliding) => sliding(minute.minus(self.windows.hour)),
+            (Period::Day, Window::Sliding) => sliding(minute.minus(self.windows.day)),
+            (Period::Month, Window::Sliding) => {
+                let start = minute.minus(self.windows.month);
+                sliding(calendar.period_at(CalendarPeriod::Hour, start).start)
+            }
+            (Period::Hour, Window::Tumbling) => tumbling(CalendarPeriod::Hour),
+            (Period::Day, Window::Tumbling) => tumbling(CalendarPeriod::Day),
+            (Period::Month, Window::Tumbling) => tumbling(CalendarPeriod::Month),
+        }
+    }
+
+    /// The count of every video in a period and window at the engine minute.
+    pub(crate) fn counts(&self, of: (Period, Window), minute: Minute) -> Vec<u64> {
+        let (minutes, class_max) = self.bounds(of, minute);
         let mut counts = vec![0; self.ids.len()];
         for view in &self.views {
-            if view.minute >= start {
+            if minutes.contains(&view.minute) && view.class <= class_max {
                 counts[view.video] += 1;
             }
         }
         counts
     }
 
-    /// The top K of a period at the engine minute: id and count.
-    pub(crate) fn top(&self, period: Period, minute: Minute, k: usize) -> Vec<(&str, u64)> {
-        let counts = self.counts(period, minute);
+    /// The top K of a period and window at the engine minute: id and count; and the views of all videos.
+    pub(crate) fn top(&self, of: (Period, Window), minute: Minute, k: usize) -> (Vec<(&str, u64)>, u64) {
+        let counts = self.counts(of, minute);
         let mut rows: Vec<(&str, u64)> = (0..counts.len())
             .filter(|&video| counts[video] > 0)
             .map(|video| (self.ids[video].as_str(), counts[video]))
             .collect();
         rows.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.as_bytes().cmp(b.0.as_bytes())));
         rows.truncate(k);
-        rows
+        (rows, counts.iter().sum())
     }
 }
 

@@ -74,7 +74,7 @@ impl ArchiveJob {
             Ok(outcome) => Ok(outcome),
             Err(interrupted) => {
                 // What was written so far would only take room; if it cannot go now, it goes at the next start.
-                let removed = crate::store::remove_if_there(disk, &temporary_path(self.key));
+                let removed = crate::container::remove_if_there(disk, &temporary_path(self.key));
                 match interrupted {
                     Interrupted::Stopped => removed.map(|()| ArchiveOutcome::Stopped),
                     Interrupted::Failed(error) => Err(error),

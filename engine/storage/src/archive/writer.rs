@@ -50,7 +50,7 @@ impl<'d> ArchiveWriter<'d> {
         segment_bytes: u64,
     ) -> Result<Self, StorageError> {
         let temporary = temporary_path(key);
-        crate::store::remove_if_there(disk, &temporary)?;
+        crate::container::remove_if_there(disk, &temporary)?;
         let file =
             disk.open(&temporary, Access::CreateNew).map_err(|error| StorageError::io("create", &temporary, error))?;
         let compressor = zstd::bulk::Compressor::new(LEVEL)

@@ -4,7 +4,9 @@
 //! says the same whenever and however often it is made; under its name it is whole; `closed.hw` says that a period is
 //! closed only after its list is durable. One writer; any number of readers, in this process and others, at any time.
 
+mod close;
 mod format;
+mod job;
 
 use std::io;
 use std::sync::Arc;
@@ -19,8 +21,10 @@ use format::{
     CLOSED, ClosedUpTo, HEAD_BYTES, HeadFault, decode_closed, encode_closed, list_kind, list_path, parse_list_name,
 };
 
+pub use close::close_period;
 pub(crate) use format::HISTORY_DIR;
 pub use format::{CLOSED_ROWS_MAX, ClosedList, ClosedPeriod};
+pub use job::{HistoryClosed, HistoryJob};
 
 /// Lists that one call of [`History::apply_retention`] removes at most.
 const REMOVED_MAX: usize = 1024;
@@ -116,6 +120,15 @@ impl History {
     /// When the file that says so cannot be read or does not verify.
     pub fn closed_up_to(&self, kind: CalendarPeriod) -> Result<Option<Minute>, StorageError> {
         Ok(self.read_closed()?.unwrap_or_default()[kind as usize])
+    }
+
+    /// The oldest event minute that a period of a kind which is not closed yet still needs: files that hold later
+    /// minutes stay until it has passed them.
+    ///
+    /// # Errors
+    /// As of [`closed_up_to`](Self::closed_up_to).
+    pub fn needs_from(&self, kind: CalendarPeriod) -> Result<Minute, StorageError> {
+        Ok(self.closed_up_to(kind)?.unwrap_or_default())
     }
 
     /// Makes a list durable. One of the same period is replaced; it says the same.

@@ -67,7 +67,7 @@ impl<D: Disk> Store<D> {
         }
         let is_open = key.generation == self.state.generation && key.log.0 < self.state.logs_open;
         let known_end = match is_open {
-            true => Some(self.catalog.covered(key.log).position),
+            true => Some(self.covered(key.log).position),
             false => self.ends.get(&(key.log, key.generation)).copied(),
         };
         self.archive.iter_mut().for_each(|archive| archive.begin(key));
@@ -114,7 +114,7 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// When the disk refuses.
     pub fn trim_archive(&mut self) -> Result<usize, StorageError> {
-        let (Some(archive), Some(newest)) = (&mut self.archive, self.catalog.last()) else { return Ok(0) };
+        let (Some(archive), Some(newest)) = (&mut self.archive, self.chains.last()) else { return Ok(0) };
         archive.trim(&self.disk, newest.time_ms)
     }
 

@@ -10,27 +10,38 @@
 mod archiving;
 mod catalog;
 mod recovery;
+mod rollups;
 mod segments;
 
 use std::collections::BTreeMap;
-use std::io;
 
 use highwater_proto::Epoch;
-use highwater_ranking::{CoreCut, Minute, RunRequest, SlotCount};
+use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
 pub use archiving::{ArchiveFigures, ArchivePlan};
 pub use recovery::CutsReplayed;
+pub use rollups::{FileFigures, StoreFigures};
 
 use crate::archive::{ARCHIVE_DIR, ArchiveCatalog, ArchiveRetention};
-use crate::cut::{CUTS_DIR, CutHeader, CutWriter, RunBlock};
+use crate::base::BASES_DIR;
+use crate::chains::{Chains, Keep, Question, Scope};
+use crate::container::{Block, CutHeader, remove_if_there, temporary_path};
+use crate::cut::{CUTS_DIR, create_cut, cut_path, open_cut};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::history::HISTORY_DIR;
 use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
 use crate::producers::ProducerTableImage;
+use crate::rollup::{ROLLUPS_DIR, Retention, RollupRule};
 use crate::state::{ClosedGeneration, StoreState};
-use catalog::CutCatalog;
+use catalog::{HeldBase, sweep};
+
+/// Directories of closed files and of the archive.
+const MADE_DIRS: [&str; 4] = [CUTS_DIR, ROLLUPS_DIR, BASES_DIR, ARCHIVE_DIR];
+
+/// Entries of one slice of runs that were asked for.
+const SLICE_ENTRIES: usize = 1 << 14;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,22 +54,28 @@ pub struct OpenOptions {
     pub require_lateness_max_ms: Option<u64>,
     /// Bytes that segments leave free for cut files.
     pub cut_reserve_bytes: u64,
-    /// Length in minutes of the longest window: older runs never leave one again.
-    pub window_minutes_max: u32,
+    /// How minutes fall into hours and days.
+    pub calendar: Calendar,
+    /// How long roll-ups are kept.
+    pub retention: Retention,
+    /// When roll-ups are due.
+    pub rollup: RollupRule,
     /// How much is kept in the archive; without it segments are used again without waiting for one.
     pub archive: Option<ArchiveRetention>,
 }
 
 impl OpenOptions {
-    /// Defaults: nothing required, 256 MiB reserved, windows of up to 30 days, no archive.
+    /// Defaults: nothing required, 256 MiB reserved, the calendar of UTC, no archive.
     #[must_use]
-    pub const fn new(create: Directory) -> Self {
+    pub fn new(create: Directory) -> Self {
         Self {
             create,
             require_shards: None,
             require_lateness_max_ms: None,
             cut_reserve_bytes: 256 << 20,
-            window_minutes_max: 30 * 24 * 60,
+            calendar: Calendar::default(),
+            retention: Retention::default(),
+            rollup: RollupRule::default(),
             archive: None,
         }
     }
@@ -83,7 +100,7 @@ pub struct Store<D: Disk> {
     options: OpenOptions,
     directory: Directory,
     state: StoreState,
-    catalog: CutCatalog,
+    chains: Chains,
     stage: Stage,
     /// Index of the next segment of each open log.
     segments_next: Vec<u64>,
@@ -110,13 +127,14 @@ impl<D: Disk> Store<D> {
     /// When files are missing, damaged, foreign or newer, a required setting differs, or the disk refuses.
     pub fn open(disk: D, options: OpenOptions) -> Result<Self, StorageError> {
         let directory = open_directory(&disk, &options)?;
-        for dir in [CUTS_DIR, ARCHIVE_DIR] {
+        for dir in MADE_DIRS {
             disk.create_dir(dir).map_err(|error| StorageError::io("create directory", dir, error))?;
         }
         sync_names(&disk)?;
         let state = open_state(&disk, &directory)?;
         remove_temporary_files(&disk)?;
-        let catalog = CutCatalog::open(&disk, &directory, &state, options.window_minutes_max)?;
+        let chains = Chains::open(&disk, directory.id, options.calendar, Keep::Closed, state.cuts_known)?;
+        sweep(&disk, &chains, HeldBase::find(&disk, &chains)?.as_ref())?;
         let archive =
             options.archive.map(|retention| ArchiveCatalog::open(&disk, directory.id, retention)).transpose()?;
         Ok(Self {
@@ -124,7 +142,7 @@ impl<D: Disk> Store<D> {
             options,
             directory,
             state,
-            catalog,
+            chains,
             stage: Stage::Opened,
             segments_next: Vec::new(),
             spare_next: 0,
@@ -151,10 +169,10 @@ impl<D: Disk> Store<D> {
         &self.disk
     }
 
-    /// The newest cut file, if there is one.
+    /// The newest cut, if there is one.
     #[must_use]
     pub const fn last_cut(&self) -> Option<&CutHeader> {
-        self.catalog.last()
+        self.chains.last()
     }
 
     /// Makes `count` more epochs usable; returns the last of them. The first unused one at a start is one above
@@ -231,22 +249,21 @@ impl<D: Disk> Store<D> {
         assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
         let header = CutHeader {
             directory: self.directory.id,
-            number: self.catalog.last_number() + 1,
+            number: self.last_number() + 1,
             epoch: first.epoch,
             time_ms: first.time_ms,
             minute: first.minute,
             arrivals_from_ms: first.arrivals_from_ms,
         };
         let positions = self.cut_positions(parts);
-        // One that could not be removed when the disk was full.
-        remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
         let written = self.write_parts(&header, &positions, parts);
         if written.as_ref().is_err_and(StorageError::is_no_space) {
             // What was written so far would only keep others from the room that is left.
-            remove_if_there(&self.disk, &CutWriter::temporary_path(header.number))?;
+            remove_if_there(&self.disk, &temporary_path(&cut_path(header.number)))?;
         }
         let blocks = written?;
-        self.catalog.add(header, positions, &blocks);
+        let file = open_cut(&self.disk, self.directory.id, header.number)?;
+        self.chains.add_cut(file, positions, blocks);
         Ok(header)
     }
 
@@ -255,8 +272,8 @@ impl<D: Disk> Store<D> {
         header: &CutHeader,
         positions: &[(LogNumber, LogPosition)],
         parts: &[CorePart],
-    ) -> Result<Vec<RunBlock>, StorageError> {
-        let mut writer = CutWriter::create(&self.disk, header)?;
+    ) -> Result<Vec<Block>, StorageError> {
+        let mut writer = create_cut(&self.disk, header)?;
         writer.positions(positions)?;
         writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
         for shard in parts.iter().flat_map(|part| &part.cut.shards) {
@@ -265,7 +282,10 @@ impl<D: Disk> Store<D> {
             writer.ids(&ids)?;
             writer.runs(ids.shard, &runs)?;
         }
-        writer.finish()
+        let sealed = writer.seal()?;
+        sealed.name(&self.disk)?;
+        self.disk.sync_dir(CUTS_DIR).map_err(|error| StorageError::io("sync directory", CUTS_DIR, error))?;
+        Ok(sealed.blocks)
     }
 
     /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
@@ -273,20 +293,69 @@ impl<D: Disk> Store<D> {
     pub fn is_covered(&self, parts: &[CorePart]) -> bool {
         parts.iter().all(|part| {
             let start = LogPosition::start_of(self.state.generation);
-            part.position <= self.catalog.covered(part.log).max(start)
+            part.position <= self.covered(part.log).max(start)
         })
     }
 
-    /// Hands out all runs of the minutes and classes asked for from all cut files, in slices of one shard. A slice may name a slot
-    /// more than once.
+    /// Hands out all runs of the minutes and classes asked for, in slices of one shard. A slice may name a slot more than
+    /// once.
     ///
     /// # Errors
-    /// When a cut file cannot be read or does not verify.
+    /// When a file cannot be read or does not verify.
     ///
     /// # Panics
-    /// When the minutes are older than the longest window before the newest cut.
+    /// When the minutes begin or end within a period of which retention has left only the whole.
     pub fn runs(&self, request: &RunRequest, visit: impl FnMut(u16, Vec<SlotCount>)) -> Result<(), StorageError> {
-        self.catalog.runs(&self.disk, self.directory.id, request, visit)
+        self.runs_in(Scope::All, request, visit)
+    }
+
+    /// Hands out those of the runs that are in cuts which [`replay_cuts`](Self::replay_cuts) does not hand out one by
+    /// one, since a base holds them.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not verify.
+    ///
+    /// # Panics
+    /// As [`runs`](Self::runs).
+    pub fn runs_of_base(
+        &self,
+        request: &RunRequest,
+        visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        self.runs_in(Scope::Base, request, visit)
+    }
+
+    fn runs_in(
+        &self,
+        scope: Scope,
+        request: &RunRequest,
+        mut visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        let classes = FinalityClass(0)..=request.class_max;
+        let question = Question { minutes: request.minutes.clone(), classes, shard: None, scope };
+        let mut slices = vec![Vec::new(); usize::from(self.directory.shards)];
+        self.chains.visit(&self.disk, &question, |shard, entries| {
+            let Some(slice) = slices.get_mut(usize::from(shard)) else { return };
+            slice.extend_from_slice(entries);
+            if slice.len() >= SLICE_ENTRIES {
+                visit(shard, std::mem::take(slice));
+            }
+        })?;
+        for (shard, slice) in (0..).zip(slices).filter(|(_, slice)| !slice.is_empty()) {
+            visit(shard, slice);
+        }
+        Ok(())
+    }
+
+    /// Number of the newest cut, 0 without one.
+    fn last_number(&self) -> u64 {
+        self.chains.last().map_or(0, |header| header.number)
+    }
+
+    /// Up to where the cuts hold a log; the start of generation 0 where they hold nothing of it.
+    fn covered(&self, log: LogNumber) -> LogPosition {
+        let covered = self.chains.positions().iter().find(|(of, _)| *of == log);
+        covered.map_or(LogPosition::start_of(0), |(_, position)| *position)
     }
 
     /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by
@@ -299,7 +368,7 @@ impl<D: Disk> Store<D> {
         let mut positions: Vec<(LogNumber, LogPosition)> = Vec::new();
         for part in parts {
             assert_eq!(part.position.generation, self.state.generation, "a part covers its open generation");
-            assert!(part.position >= self.catalog.covered(part.log), "what is covered only grows");
+            assert!(part.position >= self.covered(part.log), "what is covered only grows");
             positions.push((part.log, part.position));
         }
         for closed in self.state.closed.iter().filter(|closed| closed.log.0 >= self.state.logs_open) {
@@ -313,22 +382,15 @@ impl<D: Disk> Store<D> {
 
     /// Drops the ends of generations that the newest cut file covers.
     fn forget_covered(&self, state: &mut StoreState) {
-        state.closed.retain(|closed| closed.end.position > 0 && closed.end > self.catalog.covered(closed.log));
+        state.closed.retain(|closed| closed.end.position > 0 && closed.end > self.covered(closed.log));
     }
 
     /// Makes a state durable, and only then goes by it.
     fn change_state(&mut self, state: StoreState) -> Result<(), StorageError> {
-        let state = StoreState { cuts_known: self.catalog.last_number(), ..state };
+        let state = StoreState { cuts_known: self.last_number(), ..state };
         state.write(&self.disk, self.directory.id)?;
         self.state = state;
         Ok(())
-    }
-}
-
-pub(crate) fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StorageError> {
-    match disk.remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", path, error)),
-        _ => Ok(()),
     }
 }
 
@@ -347,8 +409,7 @@ pub fn stranger(names: &[String]) -> Option<&str> {
 
 /// Whether this is made only after the directory file.
 fn is_made_later(name: &str) -> bool {
-    let folders = [CUTS_DIR, HISTORY_DIR, ARCHIVE_DIR];
-    name == StoreState::PATH || folders.contains(&name) || is_log_directory(name)
+    name == StoreState::PATH || name == HISTORY_DIR || MADE_DIRS.contains(&name) || is_log_directory(name)
 }
 
 pub(crate) fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
@@ -385,6 +446,7 @@ fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<StoreState, Stor
         return Ok(state);
     }
     let mut held = list(disk, CUTS_DIR)?.into_iter().find(|name| name.ends_with(".cut"));
+    held = held.or(list(disk, BASES_DIR)?.into_iter().find(|name| name.ends_with(".base")));
     for dir in log_directories(disk)? {
         held = held.or(list(disk, &dir)?.into_iter().find(|name| parse_segment_name(name).is_some()));
     }
@@ -409,7 +471,8 @@ pub(crate) fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageErr
 /// away.
 fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
     let mut dirs = log_directories(disk)?;
-    dirs.extend([CUTS_DIR.to_owned(), ARCHIVE_DIR.to_owned(), String::new()]);
+    dirs.extend(MADE_DIRS.map(str::to_owned));
+    dirs.push(String::new());
     for dir in dirs {
         disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
     }
@@ -419,7 +482,7 @@ fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
 /// Removes what a crash left half made.
 fn remove_temporary_files(disk: &dyn Disk) -> Result<(), StorageError> {
     let mut dirs = log_directories(disk)?;
-    dirs.extend([CUTS_DIR.to_owned(), ARCHIVE_DIR.to_owned()]);
+    dirs.extend(MADE_DIRS.map(str::to_owned));
     for dir in dirs {
         for name in list(disk, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
             let path = format!("{dir}/{name}");

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{Stage, Store};
-use crate::cut::{CutFile, CutHeader, CutSection};
+use crate::container::{CutHeader, CutSection, SectionFile};
+use crate::cut::open_cut;
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
 use crate::log::{DurableRecord, GenerationScan, scan_generation};
@@ -24,8 +25,10 @@ pub struct CutsReplayed {
 }
 
 impl<D: Disk> Store<D> {
-    /// Reads all cut files in order. `visit` gets only [`CutSection::Ids`] and [`CutSection::Run`]; the ids of a shard
-    /// come in slot order, and before the runs that name them.
+    /// Reads the base, if there is one, and all cut files beyond it in order. `visit` gets only [`CutSection::Ids`],
+    /// [`CutSection::AllTime`] and [`CutSection::Run`]; the ids of a shard come in slot order, and before the counts and
+    /// runs that name them. Of the views that all-time counts stand for, [`runs_of_base`](Self::runs_of_base) has the
+    /// runs.
     ///
     /// # Errors
     /// When a file is damaged, its ids do not follow those before, or `visit` fails.
@@ -33,11 +36,13 @@ impl<D: Disk> Store<D> {
         &mut self,
         mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
     ) -> Result<CutsReplayed, E> {
-        let mut replayed = CutsReplayed { last: self.catalog.last().copied(), ..CutsReplayed::default() };
-        let mut slots: BTreeMap<u16, u32> = BTreeMap::new();
-        for number in 1..=self.catalog.last_number() {
-            let file = CutFile::open(&self.disk, self.directory.id, number)?;
-            let is_last = number == self.catalog.last_number();
+        let mut replayed = CutsReplayed { last: self.chains.last().copied(), ..CutsReplayed::default() };
+        let mut slots = Slots { shards: self.directory.shards, ..Slots::default() };
+        let last = self.last_number();
+        let base = self.chains.base().map(|base| base.source.open(&self.disk, self.directory.id)).transpose()?;
+        let base_number = self.chains.base_number();
+        let mut replay = |file: &SectionFile| {
+            let is_last = file.cut().number == last;
             file.sections(|section| match section {
                 CutSection::Positions(_) => Ok(()),
                 CutSection::Producers(producers) => {
@@ -46,11 +51,17 @@ impl<D: Disk> Store<D> {
                     }
                     Ok(())
                 }
-                section @ (CutSection::Ids { .. } | CutSection::Run { .. }) => {
-                    check_slots(file.path(), &section, self.directory.shards, &mut slots)?;
+                section @ (CutSection::Ids { .. } | CutSection::AllTime { .. } | CutSection::Run { .. }) => {
+                    slots.check(file.path(), &section)?;
                     visit(section)
                 }
-            })?;
+            })
+        };
+        if let Some(file) = base {
+            replay(&file)?;
+        }
+        for number in base_number + 1..=last {
+            replay(&open_cut(&self.disk, self.directory.id, number)?)?;
         }
         Ok(replayed)
     }
@@ -71,7 +82,7 @@ impl<D: Disk> Store<D> {
         let mut closed = self.state.closed.clone();
         closed.sort_unstable_by_key(|closed| (closed.end.generation, closed.log));
         for ClosedGeneration { log, end } in closed {
-            if end > self.catalog.covered(log) {
+            if end > self.covered(log) {
                 self.replay_generation(log, end.generation, Some(end.position), &mut visit)?;
             }
         }
@@ -92,7 +103,7 @@ impl<D: Disk> Store<D> {
         expected_end: Option<u64>,
         visit: &mut impl FnMut(LogNumber, DurableRecord<'_>) -> Result<(), E>,
     ) -> Result<LogPosition, E> {
-        let covered = self.catalog.covered(log);
+        let covered = self.covered(log);
         let scan = GenerationScan {
             identity: LogIdentity { directory: self.directory.id, log, generation },
             segment_bytes: self.directory.segment_bytes,
@@ -121,32 +132,50 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Refuses ids that do not follow those before them, runs of unknown slots, and unknown shards.
-fn check_slots(
-    path: &str,
-    section: &CutSection<'_>,
+/// Slots that are known while files are read, by shard.
+#[derive(Default)]
+struct Slots {
     shards: u16,
-    slots: &mut BTreeMap<u16, u32>,
-) -> Result<(), StorageError> {
-    let refuse = |what: String| Err(StorageError::damaged(path, 0, what));
-    match section {
-        CutSection::Ids { shard, first_slot, lens, .. } => {
-            let next = slots.entry(*shard).or_default();
-            if *shard >= shards || first_slot != next {
-                return refuse(format!("ids of shard {shard} of {shards} start at slot {first_slot}, not at {next}"));
+    ids: BTreeMap<u16, u32>,
+    /// All-time counts read.
+    counts: BTreeMap<u16, u32>,
+}
+
+impl Slots {
+    /// Refuses ids and counts that do not follow those before them, runs of unknown slots, and unknown shards.
+    fn check(&mut self, path: &str, section: &CutSection<'_>) -> Result<(), StorageError> {
+        let refuse = |what: String| Err(StorageError::damaged(path, 0, what));
+        match section {
+            CutSection::Ids { shard, first_slot, lens, .. } => {
+                let (next, shards) = (self.ids.entry(*shard).or_default(), self.shards);
+                if *shard >= shards || first_slot != next {
+                    let what = format!("ids of shard {shard} of {shards} start at slot {first_slot}, not at {next}");
+                    return refuse(what);
+                }
+                match u32::try_from(lens.len()).ok().and_then(|count| next.checked_add(count)) {
+                    Some(sum) => *next = sum,
+                    None => return refuse(format!("shard {shard} has more ids than slots")),
+                }
             }
-            match u32::try_from(lens.len()).ok().and_then(|count| next.checked_add(count)) {
-                Some(sum) => *next = sum,
-                None => return refuse(format!("shard {shard} has more ids than slots")),
+            CutSection::AllTime { shard, first_slot, counts } => {
+                let known = self.ids.get(shard).copied().unwrap_or(0);
+                let next = self.counts.entry(*shard).or_default();
+                if first_slot != next || counts.len() > (known - *next) as usize {
+                    let end = u64::from(*first_slot) + counts.len() as u64;
+                    let what =
+                        format!("counts of shard {shard} are of slots {first_slot} to {end}, not {next} to {known}");
+                    return refuse(what);
+                }
+                *next += counts.len() as u32;
             }
+            CutSection::Run { shard, entries, .. } => {
+                let known = self.ids.get(shard).copied().unwrap_or(0);
+                if let Some(entry) = entries.last().filter(|entry| entry.slot >= known) {
+                    return refuse(format!("a run of shard {shard} names slot {}, known are {known}", entry.slot));
+                }
+            }
+            CutSection::Positions(_) | CutSection::Producers(_) => {}
         }
-        CutSection::Run { shard, entries, .. } => {
-            let known = slots.get(shard).copied().unwrap_or(0);
-            if let Some(entry) = entries.last().filter(|entry| entry.slot >= known) {
-                return refuse(format!("a run of shard {shard} names slot {}, known are {known}", entry.slot));
-            }
-        }
-        CutSection::Positions(_) | CutSection::Producers(_) => {}
+        Ok(())
     }
-    Ok(())
 }

@@ -121,7 +121,7 @@ impl<D: Disk> Store<D> {
     /// Whether a start would read, or a log may still write, the segment.
     fn is_needed(&self, log: LogNumber, generation: u32, number: SegmentNumber) -> bool {
         let end = LogPosition { generation, position: (number.0 + 1) * self.directory.segment_bytes };
-        let covered = self.catalog.covered(log);
+        let covered = self.covered(log);
         let is_open = generation == self.state.generation && log.0 < self.state.logs_open;
         let closed = self.state.closed.iter().find(|closed| closed.log == log && closed.end.generation == generation);
         match closed {
@@ -183,11 +183,11 @@ impl<D: Disk> Store<D> {
         }
         let temporary = format!("{dir}/spare.tmp");
         if super::exists(&self.disk, &temporary)? {
-            super::remove_if_there(&self.disk, &temporary)?;
+            crate::container::remove_if_there(&self.disk, &temporary)?;
         }
         let made = self.write_zeros(&temporary);
         if made.as_ref().is_err_and(StorageError::is_no_space) {
-            super::remove_if_there(&self.disk, &temporary)?;
+            crate::container::remove_if_there(&self.disk, &temporary)?;
             return Err(no_space(free_bytes));
         }
         made.map(|()| temporary)

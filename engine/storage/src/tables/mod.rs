@@ -6,7 +6,6 @@
 mod ids;
 mod sums;
 
-use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -15,7 +14,8 @@ use highwater_ranking::{Calendar, CalendarPeriod, FinalityClass, Minute};
 pub use ids::ShardIdList;
 pub use sums::SlotSums;
 
-use crate::cut::{CUTS_DIR, CutFile, CutHeader, CutSection, RunBlock, cut_path, parse_cut_name};
+use crate::chains::{Chains, Keep, Question, Scope};
+use crate::container::{CutHeader, CutSection};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -36,6 +36,28 @@ pub enum Grain {
 }
 
 impl Grain {
+    /// Every grain, finest first.
+    pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
+
+    /// Its name in the names of files.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
+    /// Minutes of a period of this grain.
+    pub(crate) fn minutes_max(self, calendar: &Calendar) -> u32 {
+        match self {
+            Self::Minute => 1,
+            Self::Hour => calendar.minutes_max(CalendarPeriod::Hour),
+            Self::Day => calendar.minutes_max(CalendarPeriod::Day),
+        }
+    }
+
     /// The period of this grain that a minute lies in.
     #[must_use]
     pub fn period_at(self, calendar: &Calendar, minute: Minute) -> Range<Minute> {
@@ -50,12 +72,9 @@ impl Grain {
 /// Read-only view of the closed files of a data directory, as of one moment. Files stay open, so a running engine may
 /// remove them meanwhile.
 pub struct Tables {
+    disk: Arc<dyn Disk>,
     directory: Directory,
-    calendar: Calendar,
-    newest: Option<CutHeader>,
-    positions: Vec<(LogNumber, LogPosition)>,
-    /// By number.
-    cuts: Vec<(CutFile, Vec<RunBlock>)>,
+    chains: Chains,
 }
 
 impl Tables {
@@ -66,35 +85,20 @@ impl Tables {
     pub fn open(disk: Arc<dyn Disk>, calendar: Calendar) -> Result<Self, StorageError> {
         let mut tries = 1;
         loop {
-            match Self::open_once(&*disk, calendar) {
+            match Self::open_once(&disk, calendar) {
                 Err(error) if tries < OPENING_TRIES_MAX && error.is_vanished_file() => tries += 1,
                 opened => return opened,
             }
         }
     }
 
-    fn open_once(disk: &dyn Disk, calendar: Calendar) -> Result<Self, StorageError> {
-        let Some(directory) = Directory::read(disk)? else {
+    fn open_once(disk: &Arc<dyn Disk>, calendar: Calendar) -> Result<Self, StorageError> {
+        let Some(directory) = Directory::read(&**disk)? else {
             let why = "every data directory has it; is this the right directory?".to_owned();
             return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
         };
-        let mut numbers: Vec<u64> =
-            crate::store::list(disk, CUTS_DIR)?.iter().filter_map(|name| parse_cut_name(name)).collect();
-        numbers.sort_unstable();
-        let mut cuts = Vec::new();
-        for (expected, number) in (1..).zip(numbers) {
-            if number != expected {
-                let why = format!("cut file {number} is there, and each holds views of its own");
-                return Err(StorageError::Missing { file: cut_path(expected), why });
-            }
-            let file = CutFile::open(disk, directory.id, number)?;
-            let blocks = file.index()?;
-            cuts.push((file, blocks));
-        }
-        let newest = cuts.last().map(|(file, _)| file);
-        let positions = newest.map_or(Ok(Vec::new()), CutFile::positions)?;
-        let newest = newest.map(|file| *file.header());
-        Ok(Self { directory, calendar, newest, positions, cuts })
+        let chains = Chains::open(&**disk, directory.id, calendar, Keep::Open, 0)?;
+        Ok(Self { disk: disk.clone(), directory, chains })
     }
 
     /// What is fixed for the data directory.
@@ -106,43 +110,44 @@ impl Tables {
     /// The calendar that the tables were opened with.
     #[must_use]
     pub const fn calendar(&self) -> &Calendar {
-        &self.calendar
+        &self.chains.calendar
     }
 
     /// The newest cut, if there is one: exactly the views of the cuts up to it are in these tables.
     #[must_use]
     pub const fn newest(&self) -> Option<&CutHeader> {
-        self.newest.as_ref()
+        self.chains.last()
     }
 
     /// Up to where the newest cut covers each log.
     #[must_use]
     pub fn positions(&self) -> &[(LogNumber, LogPosition)] {
-        &self.positions
+        self.chains.positions()
     }
 
-    /// The event minute from which rows of this grain are whole. Before it, rows of a longer grain may still be there.
+    /// The event minute from which rows of this grain are whole. Before it there are whole rows of a longer grain only,
+    /// and before those of days all-time counts only.
     #[must_use]
-    pub const fn complete_from(&self, _grain: Grain) -> Minute {
-        Minute(0)
+    pub fn complete_from(&self, grain: Grain) -> Minute {
+        self.chains.complete_from(grain)
     }
 
-    /// Starts of the periods of this grain that touch `minutes` and may have rows, ascending.
+    /// Starts of the periods of this grain that touch `minutes` and may have rows, ascending; none before
+    /// [`Self::complete_from`].
     #[must_use]
     pub fn periods(&self, grain: Grain, minutes: Range<Minute>) -> Vec<Minute> {
-        let held = self.cuts.iter().flat_map(|(_, blocks)| blocks).flat_map(|block| &block.minutes);
-        let period = |minute: &Minute| grain.period_at(&self.calendar, *minute);
-        let touching = held.map(period).filter(|period| period.start < minutes.end && period.end > minutes.start);
-        let starts: BTreeSet<Minute> = touching.map(|period| period.start).collect();
-        starts.into_iter().collect()
+        self.chains.periods(grain, &minutes).into_iter().collect()
     }
 
     /// Adds the views of one shard in event minutes and classes to `sums`, each once.
     ///
-    /// Both ends of `minutes` must be bounds of a grain that is complete there: see [`Self::complete_from`].
-    ///
     /// # Errors
     /// When a file is damaged, or the disk refuses.
+    ///
+    /// # Panics
+    /// When `minutes` begin or end within a period of which only the whole is kept: of the whole days in `minutes` each
+    /// must be at or after [`Self::complete_from`] of days, of the whole hours before and after them each at or after
+    /// that of hours, and the minutes left over at or after that of minutes.
     pub fn sums(
         &self,
         shard: u16,
@@ -150,15 +155,8 @@ impl Tables {
         classes: RangeInclusive<FinalityClass>,
         sums: &mut SlotSums,
     ) -> Result<(), StorageError> {
-        let wanted = |minute: Minute, class: FinalityClass| minutes.contains(&minute) && classes.contains(&class);
-        for (file, blocks) in &self.cuts {
-            let holds =
-                |block: &&RunBlock| block.shard == shard && block.minutes.iter().any(|minute| minutes.contains(minute));
-            for block in blocks.iter().filter(holds) {
-                file.block(block.offset, wanted, |_, entries| sums.add(entries))?;
-            }
-        }
-        Ok(())
+        let question = Question { minutes, classes, shard: Some(shard), scope: Scope::All };
+        self.chains.visit(&*self.disk, &question, |_, entries| sums.add(entries))
     }
 
     /// Adds every view of one shard, of any minute and class, to `sums`.
@@ -166,8 +164,18 @@ impl Tables {
     /// # Errors
     /// When a file is damaged, or the disk refuses.
     pub fn all_time(&self, shard: u16, sums: &mut SlotSums) -> Result<(), StorageError> {
-        for (file, blocks) in &self.cuts {
-            for block in blocks.iter().filter(|block| block.shard == shard) {
+        if let Some(base) = self.chains.base() {
+            let file = base.source.open(&*self.disk, self.directory.id)?;
+            file.sections_of::<StorageError>(&base.source.blocks, shard, |section| {
+                if let CutSection::AllTime { first_slot, counts, .. } = section {
+                    (first_slot..).zip(counts).for_each(|(slot, count)| sums.add_one(slot, *count));
+                }
+                Ok(())
+            })?;
+        }
+        for cut in self.chains.cuts() {
+            let file = cut.open(&*self.disk, self.directory.id)?;
+            for block in cut.blocks.iter().filter(|block| block.shard == shard) {
                 file.block(block.offset, |_, _| true, |_, entries| sums.add(entries))?;
             }
         }
@@ -180,16 +188,21 @@ impl Tables {
     /// When a file is damaged, or the disk refuses.
     pub fn ids(&self, shard: u16) -> Result<ShardIdList, StorageError> {
         let mut list = ShardIdList::default();
-        for (file, _) in &self.cuts {
-            file.ids_of(shard, |section| {
-                let CutSection::Ids { first_slot, lens, bytes, .. } = section else { return Ok(()) };
-                if first_slot as usize != list.len() || !list.push(lens, bytes) {
-                    let what =
-                        format!("ids of shard {shard} from slot {first_slot} do not follow {} others", list.len());
-                    return Err(StorageError::damaged(file.path(), 0, what));
-                }
-                Ok(())
-            })?;
+        let mut add = |path: &str, section: CutSection<'_>| {
+            let CutSection::Ids { first_slot, lens, bytes, .. } = section else { return Ok(()) };
+            if first_slot as usize != list.len() || !list.push(lens, bytes) {
+                let what = format!("ids of shard {shard} from slot {first_slot} do not follow {} others", list.len());
+                return Err(StorageError::damaged(path, 0, what));
+            }
+            Ok(())
+        };
+        if let Some(base) = self.chains.base() {
+            let file = base.source.open(&*self.disk, self.directory.id)?;
+            file.sections_of(&base.source.blocks, shard, |section| add(file.path(), section))?;
+        }
+        for cut in self.chains.cuts() {
+            let file = cut.open(&*self.disk, self.directory.id)?;
+            file.ids_of(shard, |section| add(file.path(), section))?;
         }
         Ok(list)
     }

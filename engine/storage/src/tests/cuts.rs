@@ -5,9 +5,11 @@ use highwater_ranking::{CoreCut, FinalityClass, Minute, Run, RunChange, RunReque
 use proptest::prelude::*;
 
 use super::support::{DIRECTORY, below, options, random};
+use crate::container::FileWriter;
+use crate::cut::{create_cut, open_cut};
 use crate::{
-    BatchVerdict, CorePart, CutFile, CutHeader, CutSection, CutWriter, Disk, LogNumber, LogPosition, MemoryDisk,
-    ProducerImage, ProducerTableImage, StorageError, Store,
+    BatchVerdict, CorePart, CutHeader, CutSection, Disk, LogNumber, LogPosition, MemoryDisk, ProducerImage,
+    ProducerTableImage, StorageError, Store,
 };
 
 fn header() -> CutHeader {
@@ -31,7 +33,7 @@ type Ids = Vec<(u16, u32, Vec<u8>, Vec<u8>)>;
 type Runs = Vec<(u16, Minute, FinalityClass, Vec<SlotCount>)>;
 
 fn read(disk: &MemoryDisk) -> Result<(Ids, Runs, Vec<ProducerImage>), StorageError> {
-    let file = CutFile::open(disk, DIRECTORY, 1)?;
+    let file = open_cut(disk, DIRECTORY, 1)?;
     let (mut ids, mut runs, mut producers) = (Ids::new(), Runs::new(), Vec::new());
     file.sections::<StorageError>(|section| {
         match section {
@@ -40,6 +42,7 @@ fn read(disk: &MemoryDisk) -> Result<(Ids, Runs, Vec<ProducerImage>), StorageErr
             CutSection::Ids { shard, first_slot, lens, bytes } => {
                 ids.push((shard, first_slot, lens.to_vec(), bytes.to_vec()));
             }
+            CutSection::AllTime { .. } => panic!("a cut file has no counts"),
             CutSection::Run { shard, minute, class, entries } => runs.push((shard, minute, class, entries.to_vec())),
         }
         Ok(())
@@ -47,16 +50,21 @@ fn read(disk: &MemoryDisk) -> Result<(Ids, Runs, Vec<ProducerImage>), StorageErr
     Ok((ids, runs, producers))
 }
 
+fn finish(disk: &MemoryDisk, writer: FileWriter<'_>) {
+    writer.seal().unwrap().name(disk).unwrap();
+    disk.sync_dir("cuts").unwrap();
+}
+
 fn small_cut(disk: &MemoryDisk) {
     disk.create_dir("cuts").unwrap();
-    let mut writer = CutWriter::create(disk, &header()).unwrap();
+    let mut writer = create_cut(disk, &header()).unwrap();
     writer.positions(&[(LogNumber(0), LogPosition { generation: 1, position: 77 })]).unwrap();
     writer.producers([producer(1), producer(2)].iter()).unwrap();
     let ids = ShardIds { shard: 2, first_slot: 0, id_lens: vec![1, 2], id_bytes: b"abb".to_vec() };
     writer.ids(&ids).unwrap();
     let entries = vec![SlotCount { slot: 0, count: 1 }, SlotCount { slot: 1, count: 300 }];
     writer.runs(2, &[Run { minute: Minute(100), class: FinalityClass(0), entries }]).unwrap();
-    writer.finish().unwrap();
+    finish(disk, writer);
 }
 
 #[test]
@@ -138,7 +146,7 @@ fn a_directory_without_its_first_files_or_with_other_settings_is_refused() {
 fn large_runs_and_ids_come_back_in_pieces() {
     let disk = MemoryDisk::new();
     disk.create_dir("cuts").unwrap();
-    let mut writer = CutWriter::create(&disk, &header()).unwrap();
+    let mut writer = create_cut(&disk, &header()).unwrap();
     writer.positions(&[]).unwrap();
     let count = 200_000u32;
     let id_bytes: Vec<u8> = (0..count * 11).map(|index| b'a' + (index % 26) as u8).collect();
@@ -146,7 +154,7 @@ fn large_runs_and_ids_come_back_in_pieces() {
     writer.ids(&ids).unwrap();
     let entries: Vec<SlotCount> = (0..count).map(|slot| SlotCount { slot: slot * 3, count: slot + 1 }).collect();
     writer.runs(1, &[Run { minute: Minute(7), class: FinalityClass(3), entries: entries.clone() }]).unwrap();
-    writer.finish().unwrap();
+    finish(&disk, writer);
     let (ids, runs, _) = read(&disk).unwrap();
     assert!(ids.len() > 1 && runs.len() > 1);
     let mut slot = 40;

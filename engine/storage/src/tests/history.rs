@@ -52,7 +52,8 @@ fn lists_come_back_as_written_and_periods_newest_first() {
     assert_eq!(starts(&reader.periods(HOUR, Some(Minute(28_000_020)), 1).unwrap()), [600]);
     assert_eq!(starts(&reader.periods(HOUR, Some(Minute(60)), 9).unwrap()), []);
     assert_eq!(reader.periods(CalendarPeriod::Day, None, 10).unwrap(), [day.period()]);
-    let bytes = disk.paths().into_iter().filter(|path| path.ends_with(".top")).map(|path| disk.contents(path).len() as u64);
+    let bytes =
+        disk.paths().into_iter().filter(|path| path.ends_with(".top")).map(|path| disk.contents(&path).len() as u64);
     assert_eq!(reader.figures().unwrap(), HistoryFigures { files: 4, bytes: bytes.sum() });
     history.set_closed(HOUR, Minute(70)).unwrap();
     assert_eq!(open(&disk).closed_up_to(HOUR).unwrap(), Some(Minute(28_000_080)), "it only grows");

@@ -3,6 +3,7 @@
 mod archive;
 mod cuts;
 mod history;
+mod history_model;
 mod logs;
 mod power;
 mod support;

@@ -34,6 +34,17 @@ impl Simulation {
         }
     }
 
+    /// Looks every video up at the core that counts it.
+    fn look_all_up(&mut self) {
+        for id in self.ids.clone() {
+            let cores = self.engine().cores.len();
+            let found: Vec<_> =
+                (0..cores).filter_map(|core| self.engine().cores[core].pipeline.handle_lookup(&id).ok()).collect();
+            let [counts] = found.as_slice() else { panic!("{id} is counted by {} cores", found.len()) };
+            self.oracle.check_look_up(counts);
+        }
+    }
+
     /// What each client waits for: for failures.
     fn stuck(&self) -> Vec<(ProducerId, Link, usize, u64)> {
         let of = |client: &Client| (client.producer, client.link, client.unacked.len(), client.sequence_next);
@@ -68,6 +79,7 @@ impl Simulation {
                 self.round().unwrap();
             }
         }
+        self.look_all_up();
         self.tally.batches = self.ledger.acked;
         self.tally.digest = self.digest.finish();
         self.tally

@@ -2,7 +2,7 @@
 
 use crate::engine::Setup;
 use highwater_ranking::{Calendar, WindowLengths};
-use highwater_storage::LogLimits;
+use highwater_storage::{LogLimits, Retention, RollupRule};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -22,13 +22,26 @@ pub(super) fn id_of(video: usize) -> String {
 pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
     let standard = Setup::default();
     let scaled = WindowLengths { hour: 3, day: 12, month: 40, calendar: Calendar::scaled(3, 4, 3) };
+    let is_scaled = random.random_bool(0.6);
+    let rollup = RollupRule {
+        cuts_min: random.random_range(1..6),
+        bytes_min: [1, u64::MAX][random.random_range(0..2)],
+        cuts_max: random.random_range(2..9),
+        hours_merged_min: random.random_range(2..5),
+    };
+    // As short as the windows allow.
+    let short = Retention {
+        minute_minutes: scaled.day + random.random_range(0..9),
+        hour_minutes: scaled.month + 3 + random.random_range(0..20),
+        day_minutes: scaled.month + 12 + random.random_range(0..20),
+    };
     Setup {
         shards: random.random_range(1..=4),
         videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
         id_arena_bytes_per_shard: if is_tiny { random.random_range(100..2000) } else { 1 << 20 },
         late_views_max: [6, 40, 10_000][random.random_range(0..3)],
         top_k: random.random_range(1..12),
-        windows: if random.random_bool(0.6) { scaled } else { WindowLengths::default() },
+        windows: if is_scaled { scaled } else { WindowLengths::default() },
         log: LogLimits {
             buffers: random.random_range(2..6),
             depth: random.random_range(1..5),
@@ -37,6 +50,8 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
         },
         lateness_max_ms: 120_000,
         accept_clock: true,
+        rollup,
+        retention: if is_scaled { short } else { Retention::default() },
         ..standard
     }
 }

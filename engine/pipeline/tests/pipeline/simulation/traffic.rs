@@ -79,8 +79,9 @@ impl Simulation {
         self.refused_in_life = said;
         if is_next && !refused {
             let core = self.engine().sessions[&session];
-            let refused = time_refusals(&sent.views, self.now_ms[core], self.setup.skew_max_ms);
-            let place = Place { core, published: self.last.map_or(0, |(epoch, _)| epoch) };
+            let arrival_ms = self.now_ms[core];
+            let refused = time_refusals(&sent.views, arrival_ms, self.setup.skew_max_ms);
+            let place = Place { core, published: self.last.map_or(0, |(epoch, _)| epoch), arrival_ms };
             self.ledger.append(place, producer, sent.sequence, sent.views.clone(), refused);
         }
         self.distribute();

@@ -1,22 +1,23 @@
-//! Reading cut files: header, footer and index at once, sections when they are asked for.
+//! Reading files of sections: header, footer and index at once, sections when they are asked for.
 //!
 //! Not the order of files. Invariant: a section is handed out only after its checksum was found right.
+
+use std::ops::RangeInclusive;
 
 use highwater_ranking::{FinalityClass, Minute, SlotCount};
 
 use super::format::{
-    CUT_VERSION, CutHeader, FOOTER_BYTES, Footer, HEADER_BYTES, HeaderFault, SECTION_HEADER_BYTES, SectionHeader,
-    cut_path, kind,
+    CutHeader, FOOTER_BYTES, FileHeader, FileKind, Footer, HEADER_BYTES, HeaderFault, SECTION_HEADER_BYTES,
+    SectionHeader, VERSION, kind,
 };
+use super::payload::{Block, parse_counts, parse_ids, parse_index, parse_positions, parse_producers};
 use super::runs::{Piece, Pieces};
-use super::writer::RunBlock;
-use crate::codec::TakeLe;
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::StorageError;
 use crate::position::{DirectoryId, LogNumber, LogPosition};
 use crate::producers::ProducerImage;
 
-/// One verified part of a cut file.
+/// One verified part of a cut file or base.
 #[derive(Debug)]
 pub enum CutSection<'a> {
     /// The log positions that this and all earlier files cover together.
@@ -34,6 +35,15 @@ pub enum CutSection<'a> {
         /// The ids, one after the other.
         bytes: &'a [u8],
     },
+    /// All-time counts of a shard in slot order, of views whose runs are not handed out.
+    AllTime {
+        /// The shard.
+        shard: u16,
+        /// Slot of the first.
+        first_slot: u32,
+        /// The counts.
+        counts: &'a [u64],
+    },
     /// A run, or a piece of one.
     Run {
         /// The shard.
@@ -47,21 +57,23 @@ pub enum CutSection<'a> {
     },
 }
 
-/// A cut file, open for reading.
-pub struct CutFile {
-    header: CutHeader,
+/// A file of sections, open for reading.
+pub(crate) struct SectionFile {
+    header: FileHeader,
     path: String,
     file: Box<dyn DiskFile>,
     footer: Footer,
 }
 
-impl CutFile {
-    /// Opens a file and checks its header and footer.
-    ///
-    /// # Errors
-    /// When the file is missing, damaged, of another directory or of a newer version.
-    pub fn open(disk: &dyn Disk, directory: DirectoryId, number: u64) -> Result<Self, StorageError> {
-        let path = cut_path(number);
+impl SectionFile {
+    /// Opens a file and checks its header and footer: it must be of this directory and kind and hold these cuts.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        directory: DirectoryId,
+        kind: FileKind,
+        path: String,
+        numbers: RangeInclusive<u64>,
+    ) -> Result<Self, StorageError> {
         let file = disk.open(&path, Access::Read).map_err(|error| StorageError::io("open", &path, error))?;
         let len = file.len().map_err(|error| StorageError::io("measure", &path, error))?;
         let len_min = (HEADER_BYTES + SECTION_HEADER_BYTES + FOOTER_BYTES) as u64;
@@ -70,43 +82,55 @@ impl CutFile {
         }
         let mut head = [0; HEADER_BYTES];
         file.read_at(&mut head, 0).map_err(|error| StorageError::io("read", &path, error))?;
-        let header = match CutHeader::decode(&head) {
+        let header = match FileHeader::decode(&head, kind) {
             Ok(header) => header,
             Err(HeaderFault::Newer(found)) => {
-                return Err(StorageError::NewerVersion { file: path, found, supported: CUT_VERSION });
+                return Err(StorageError::NewerVersion { file: path, found, supported: VERSION });
             }
             Err(HeaderFault::Damaged) => return Err(StorageError::damaged(&path, 0, "the header does not verify")),
         };
-        if header.directory != directory {
-            let (found, expected) = (header.directory.to_string(), directory.to_string());
+        if header.cut.directory != directory {
+            let (found, expected) = (header.cut.directory.to_string(), directory.to_string());
             return Err(StorageError::ForeignFile { file: path, found, expected });
         }
-        if header.number != number {
-            return Err(StorageError::damaged(&path, 0, format!("the file says that it is number {}", header.number)));
+        if (header.first, header.cut.number) != (*numbers.start(), *numbers.end()) {
+            let what = match kind {
+                FileKind::Cut => format!("the file says that it is number {}", header.cut.number),
+                _ => format!("the file says that it holds cuts {} to {}", header.first, header.cut.number),
+            };
+            return Err(StorageError::damaged(&path, 0, what));
         }
         let footer_at = len - FOOTER_BYTES as u64;
         let mut tail = [0; FOOTER_BYTES];
         file.read_at(&mut tail, footer_at).map_err(|error| StorageError::io("read", &path, error))?;
-        let footer = Footer::decode(&tail)
+        let footer = Footer::decode(&tail, kind)
             .filter(|footer| footer.file_len == len && footer.index_offset < footer_at)
             .ok_or_else(|| StorageError::damaged(&path, footer_at, "the footer does not verify"))?;
         Ok(Self { header, path, file, footer })
     }
 
-    /// Which cut this is.
-    #[must_use]
-    pub const fn header(&self) -> &CutHeader {
+    /// What the file says of itself.
+    pub(crate) const fn header(&self) -> &FileHeader {
         &self.header
     }
 
+    /// The cut that it holds, or the last one.
+    pub(crate) const fn cut(&self) -> &CutHeader {
+        &self.header.cut
+    }
+
     /// The path, relative to the data directory.
-    #[must_use]
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Reads the index of runs.
-    pub(crate) fn index(&self) -> Result<Vec<RunBlock>, StorageError> {
+    /// Length in bytes.
+    pub(crate) const fn len(&self) -> u64 {
+        self.footer.file_len
+    }
+
+    /// Reads the index.
+    pub(crate) fn index(&self) -> Result<Vec<Block>, StorageError> {
         let mut payload = Vec::new();
         let header = self.section(self.footer.index_offset, &mut payload)?;
         let blocks = parse_index(&payload);
@@ -122,11 +146,21 @@ impl CutFile {
         positions.ok_or_else(|| self.senseless(offset))
     }
 
+    /// Reads what the file rests on, which is the second section of a base.
+    pub(crate) fn manifest(&self) -> Result<Vec<u8>, StorageError> {
+        let first = HEADER_BYTES as u64;
+        let mut payload = Vec::new();
+        let header = self.section(first, &mut payload)?;
+        let offset = first + SECTION_HEADER_BYTES as u64 + header.payload_len;
+        let header = self.section(offset, &mut payload)?;
+        if header.kind == kind::MANIFEST { Ok(payload) } else { Err(self.senseless(offset)) }
+    }
+
     /// Reads all sections in order.
     ///
     /// # Errors
     /// When one does not verify, or `visit` fails.
-    pub fn sections<E: From<StorageError>>(
+    pub(crate) fn sections<E: From<StorageError>>(
         &self,
         mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -151,6 +185,30 @@ impl CutFile {
     pub(crate) fn ids_of<E: From<StorageError>>(
         &self,
         shard: u16,
+        visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.sections_where(|header| header.kind == kind::IDS && header.shard == u32::from(shard), visit)
+    }
+
+    /// Reads the producers.
+    pub(crate) fn producers(&self) -> Result<Vec<ProducerImage>, StorageError> {
+        let mut producers = Vec::new();
+        self.sections_where::<StorageError>(
+            |header| header.kind == kind::PRODUCERS,
+            |section| {
+                if let CutSection::Producers(some) = section {
+                    producers.extend(some);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(producers)
+    }
+
+    /// Reads the sections that are wanted; of others only where they end.
+    fn sections_where<E: From<StorageError>>(
+        &self,
+        wanted: impl Fn(&SectionHeader) -> bool,
         mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let end = self.footer.file_len - FOOTER_BYTES as u64;
@@ -158,11 +216,26 @@ impl CutFile {
         let mut payload = Vec::new();
         while offset < end {
             let mut header = self.section_header(offset)?;
-            if header.kind == kind::IDS && header.shard == u32::from(shard) {
+            if wanted(&header) {
                 header = self.section(offset, &mut payload)?;
                 self.visit_section(offset, &header, &payload, &mut visit)?;
             }
             offset += SECTION_HEADER_BYTES as u64 + header.payload_len;
+        }
+        Ok(())
+    }
+
+    /// Reads the sections of one shard that the index names.
+    pub(crate) fn sections_of<E: From<StorageError>>(
+        &self,
+        blocks: &[Block],
+        shard: u16,
+        mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut payload = Vec::new();
+        for block in blocks.iter().filter(|block| block.shard == shard) {
+            let header = self.section(block.offset, &mut payload)?;
+            self.visit_section(block.offset, &header, &payload, &mut visit)?;
         }
         Ok(())
     }
@@ -180,8 +253,8 @@ impl CutFile {
         if header.kind != kind::RUNS {
             return Err(self.senseless(offset));
         }
-        let mut pieces = Pieces::new(&payload);
-        while let Some(piece) = pieces.next().map_err(|_| self.senseless(offset))? {
+        let mut pieces = Pieces::default();
+        while let Some(piece) = pieces.next(&payload).map_err(|_| self.senseless(offset))? {
             if wanted(piece.minute, piece.class) {
                 visit(shard, piece.entries);
             }
@@ -210,14 +283,19 @@ impl CutFile {
                 visit(CutSection::Ids { shard, first_slot, lens, bytes })
             }
             kind::RUNS => {
-                let mut pieces = Pieces::new(payload);
-                while let Some(piece) = pieces.next().map_err(|_| self.senseless(offset))? {
+                let mut pieces = Pieces::default();
+                while let Some(piece) = pieces.next(payload).map_err(|_| self.senseless(offset))? {
                     let Piece { minute, class, entries } = piece;
                     visit(CutSection::Run { shard, minute, class, entries })?;
                 }
                 Ok(())
             }
-            kind::INDEX => Ok(()),
+            kind::COUNTS => {
+                let first_slot = u32::try_from(header.first).map_err(|_| self.senseless(offset))?;
+                let counts = parse_counts(payload).ok_or_else(|| self.senseless(offset))?;
+                visit(CutSection::AllTime { shard, first_slot, counts: &counts })
+            }
+            kind::INDEX | kind::MANIFEST => Ok(()),
             _ => Err(self.senseless(offset).into()),
         }
     }
@@ -232,7 +310,7 @@ impl CutFile {
     }
 
     /// Reads and verifies the section whose header is at `offset`.
-    fn section(&self, offset: u64, payload: &mut Vec<u8>) -> Result<SectionHeader, StorageError> {
+    pub(super) fn section(&self, offset: u64, payload: &mut Vec<u8>) -> Result<SectionHeader, StorageError> {
         let header = self.section_header(offset)?;
         payload.resize(header.payload_len as usize, 0);
         self.file
@@ -249,57 +327,15 @@ impl CutFile {
     }
 
     fn unverified(&self, offset: u64) -> StorageError {
-        StorageError::damaged(&self.path, offset, "a section of the cut file does not verify")
+        StorageError::damaged(
+            &self.path,
+            offset,
+            format!("a section of the {} does not verify", self.header.kind.noun()),
+        )
     }
 
-    fn senseless(&self, offset: u64) -> StorageError {
+    pub(crate) fn senseless(&self, offset: u64) -> StorageError {
         let what = "the section's checksum is right but its contents make no sense";
         StorageError::damaged(&self.path, offset, what)
     }
-}
-
-fn parse_positions(payload: &[u8]) -> Option<Vec<(LogNumber, LogPosition)>> {
-    let mut reader = TakeLe::new(payload);
-    let mut positions = Vec::new();
-    while !reader.is_empty() {
-        let log = LogNumber(reader.u32()?);
-        positions.push((log, LogPosition { generation: reader.u32()?, position: reader.u64()? }));
-    }
-    Some(positions)
-}
-
-fn parse_producers(payload: &[u8]) -> Option<Vec<ProducerImage>> {
-    let mut reader = TakeLe::new(payload);
-    let mut producers = Vec::new();
-    while !reader.is_empty() {
-        producers.push(ProducerImage::decode(&mut reader)?);
-    }
-    Some(producers)
-}
-
-fn parse_ids(payload: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut reader = TakeLe::new(payload);
-    let count = reader.u32()? as usize;
-    let lens = reader.take(count)?;
-    let bytes = reader.take(reader.left())?;
-    let total: usize = lens.iter().map(|len| usize::from(*len)).sum();
-    (total == bytes.len()).then_some((lens, bytes))
-}
-
-fn parse_index(payload: &[u8]) -> Option<Vec<RunBlock>> {
-    let mut reader = TakeLe::new(payload);
-    let mut blocks = Vec::new();
-    while !reader.is_empty() {
-        let shard = reader.varint()?.try_into().ok()?;
-        let offset = reader.varint()?;
-        let count = reader.varint_u32()?;
-        let mut minutes = Vec::new();
-        let mut minute = 0u32;
-        for _ in 0..count {
-            minute = minute.checked_add(reader.varint_u32()?)?;
-            minutes.push(Minute(minute));
-        }
-        blocks.push(RunBlock { shard, offset, minutes });
-    }
-    Some(blocks)
 }

@@ -31,52 +31,66 @@ pub(crate) fn put_piece(
 }
 
 /// Reads a payload piece by piece into a buffer that is used again.
-pub(crate) struct Pieces<'a> {
-    reader: TakeLe<'a>,
+#[derive(Default)]
+pub(crate) struct Pieces {
+    /// Bytes read so far.
+    at: usize,
     minute: u32,
+    class: FinalityClass,
     entries: Vec<SlotCount>,
 }
 
-/// One piece; `None` from [`Pieces::next`] inside `Some` stands for bytes that make no sense.
+/// One piece of a run.
 pub(crate) struct Piece<'a> {
     pub(crate) minute: Minute,
     pub(crate) class: FinalityClass,
     pub(crate) entries: &'a [SlotCount],
 }
 
-impl<'a> Pieces<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> Self {
-        Self { reader: TakeLe::new(payload), minute: 0, entries: Vec::new() }
+impl Pieces {
+    /// Begins anew, with another payload.
+    pub(crate) const fn rewind(&mut self) {
+        self.at = 0;
+        self.minute = 0;
+        self.class = FinalityClass(0);
     }
 
-    /// The next piece, `Ok(None)` at the end, `Err` where the bytes make no sense.
-    pub(crate) fn next(&mut self) -> Result<Option<Piece<'_>>, Senseless> {
-        if self.reader.is_empty() {
+    /// The next piece of the payload, which is the same in each call; `Ok(None)` at the end, `Err` where the bytes make
+    /// no sense.
+    pub(crate) fn next(&mut self, payload: &[u8]) -> Result<Option<Piece<'_>>, Senseless> {
+        if self.at == payload.len() {
             return Ok(None);
         }
-        let class = self.decode().ok_or(Senseless)?;
-        Ok(Some(Piece { minute: Minute(self.minute), class, entries: &self.entries }))
+        self.decode(payload).ok_or(Senseless)?;
+        Ok(Some(self.piece()))
     }
 
-    fn decode(&mut self) -> Option<FinalityClass> {
-        self.minute = self.minute.checked_add(self.reader.varint_u32()?)?;
-        let class = FinalityClass(self.reader.u8()?);
-        let count = self.reader.varint_u32()? as usize;
-        if class > FinalityClass::MAX || count == 0 || count > PIECE_ENTRIES_MAX {
+    /// The piece that was read last.
+    pub(crate) fn piece(&self) -> Piece<'_> {
+        Piece { minute: Minute(self.minute), class: self.class, entries: &self.entries }
+    }
+
+    fn decode(&mut self, payload: &[u8]) -> Option<()> {
+        let mut reader = TakeLe::new(payload.get(self.at..)?);
+        self.minute = self.minute.checked_add(reader.varint_u32()?)?;
+        self.class = FinalityClass(reader.u8()?);
+        let count = reader.varint_u32()? as usize;
+        if self.class > FinalityClass::MAX || count == 0 || count > PIECE_ENTRIES_MAX {
             return None;
         }
         self.entries.clear();
         let mut slot = 0u32;
         for index in 0..count {
-            let difference = self.reader.varint_u32()?;
+            let difference = reader.varint_u32()?;
             if index > 0 && difference == 0 {
                 return None;
             }
             slot = slot.checked_add(difference)?;
-            let count = self.reader.varint_u32().filter(|count| *count > 0)?;
+            let count = reader.varint_u32().filter(|count| *count > 0)?;
             self.entries.push(SlotCount { slot, count });
         }
-        Some(class)
+        self.at = payload.len() - reader.left();
+        Some(())
     }
 }
 

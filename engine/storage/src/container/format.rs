@@ -1,4 +1,4 @@
-//! Header, section header and footer of a cut file.
+//! Header, section header and footer of the files of sections: cut files, roll-ups and bases.
 //!
 //! Not the payloads. Invariant: each parses back to what was written or to nothing.
 
@@ -7,16 +7,13 @@ use highwater_ranking::Minute;
 
 use crate::codec::{PutLe, TakeLe};
 use crate::position::DirectoryId;
+use crate::tables::Grain;
 
 pub(crate) const HEADER_BYTES: usize = 128;
 pub(crate) const SECTION_HEADER_BYTES: usize = 32;
 pub(crate) const FOOTER_BYTES: usize = 32;
-pub(crate) const CUT_VERSION: u32 = 1;
-/// Directory of the cut files, relative to the data directory.
-pub(crate) const CUTS_DIR: &str = "cuts";
-
-const HEADER_MAGIC: &[u8; 8] = b"HWCUT\0\0\x01";
-const FOOTER_MAGIC: &[u8; 8] = b"HWCUTEND";
+/// The newest version of every kind of file.
+pub(crate) const VERSION: u32 = 1;
 
 /// Kinds of sections.
 pub(crate) mod kind {
@@ -25,14 +22,56 @@ pub(crate) mod kind {
     pub(crate) const IDS: u32 = 3;
     pub(crate) const RUNS: u32 = 4;
     pub(crate) const INDEX: u32 = 5;
+    pub(crate) const COUNTS: u32 = 6;
+    pub(crate) const MANIFEST: u32 = 7;
 }
 
-/// Which cut a file holds.
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// What one cut added.
+    Cut,
+    /// The runs of several cuts, merged by periods of a grain.
+    Run(Grain),
+    /// Ids and all-time counts as of a cut.
+    Base,
+}
+
+impl FileKind {
+    const fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Cut => b"HWCUT\0\0\x01",
+            Self::Run(Grain::Minute) => b"HWRUN\0M\x01",
+            Self::Run(Grain::Hour) => b"HWRUN\0H\x01",
+            Self::Run(Grain::Day) => b"HWRUN\0D\x01",
+            Self::Base => b"HWBASE\0\x01",
+        }
+    }
+
+    const fn magic_at_end(self) -> &'static [u8; 8] {
+        match self {
+            Self::Cut => b"HWCUTEND",
+            Self::Run(_) => b"HWRUNEND",
+            Self::Base => b"HWBASEND",
+        }
+    }
+
+    /// How the texts of errors call it.
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Cut => "cut file",
+            Self::Run(_) => "roll-up",
+            Self::Base => "base",
+        }
+    }
+}
+
+/// Which cut a file holds, or which is the last that it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutHeader {
     /// The data directory.
     pub directory: DirectoryId,
-    /// Number of the file, from 1 without gaps.
+    /// Number of the cut, from 1 without gaps.
     pub number: u64,
     /// Epoch of the marker that froze the shards.
     pub epoch: Epoch,
@@ -40,18 +79,20 @@ pub struct CutHeader {
     pub time_ms: u64,
     /// The engine minute that was in force until that marker.
     pub minute: Minute,
-    /// Every view that arrived before this time (ms UTC) is in this file or an earlier one.
+    /// Every view that arrived before this time (ms UTC) is in this cut or an earlier one.
     pub arrivals_from_ms: u64,
 }
 
-/// Path of a cut file, relative to the data directory.
-pub(crate) fn cut_path(number: u64) -> String {
-    format!("{CUTS_DIR}/cut-{number:010}.cut")
-}
-
-/// Number of a file name made by [`cut_path`].
-pub(crate) fn parse_cut_name(name: &str) -> Option<u64> {
-    name.strip_prefix("cut-")?.strip_suffix(".cut")?.parse().ok()
+/// The header of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileHeader {
+    pub(crate) kind: FileKind,
+    /// The last cut whose views are in it.
+    pub(crate) cut: CutHeader,
+    /// Number of the first cut whose views are in it; 0 in a cut file, which holds one.
+    pub(crate) first: u64,
+    /// Minutes of the periods of a roll-up; 0 in other files.
+    pub(crate) period_minutes: u32,
 }
 
 /// What is wrong with a header.
@@ -61,44 +102,46 @@ pub(crate) enum HeaderFault {
     Newer(u32),
 }
 
-impl CutHeader {
+impl FileHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(HEADER_MAGIC);
-        out.put_u32(CUT_VERSION);
+        out.extend_from_slice(self.kind.magic());
+        out.put_u32(VERSION);
         out.put_u32(0);
-        out.put_u128(self.directory.0);
-        out.put_u64(self.number);
-        out.put_u64(self.epoch.0);
-        out.put_u64(self.time_ms);
-        out.put_u32(self.minute.0);
-        out.put_u64(self.arrivals_from_ms);
+        out.put_u128(self.cut.directory.0);
+        out.put_u64(self.cut.number);
+        out.put_u64(self.cut.epoch.0);
+        out.put_u64(self.cut.time_ms);
+        out.put_u32(self.cut.minute.0);
+        out.put_u64(self.cut.arrivals_from_ms);
+        out.put_u64(self.first);
+        out.put_u32(self.period_minutes);
         out.resize(HEADER_BYTES - 4, 0);
         let crc = crc32c::crc32c(&out);
         out.put_u32(crc);
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
-        let parsed = Self::parse(bytes).ok_or(HeaderFault::Damaged)?;
-        if parsed.0 > CUT_VERSION {
+    pub(crate) fn decode(bytes: &[u8], kind: FileKind) -> Result<Self, HeaderFault> {
+        let parsed = Self::parse(bytes, kind).ok_or(HeaderFault::Damaged)?;
+        if parsed.0 > VERSION {
             return Err(HeaderFault::Newer(parsed.0));
         }
         Ok(parsed.1)
     }
 
-    fn parse(bytes: &[u8]) -> Option<(u32, Self)> {
+    fn parse(bytes: &[u8], kind: FileKind) -> Option<(u32, Self)> {
         let (body, crc) = bytes.split_at_checked(HEADER_BYTES - 4)?;
         if crc != crc32c::crc32c(body).to_le_bytes() {
             return None;
         }
         let mut reader = TakeLe::new(body);
-        if reader.take(8)? != HEADER_MAGIC {
+        if reader.take(8)? != kind.magic() {
             return None;
         }
         let version = reader.u32()?;
         reader.u32()?;
-        let header = Self {
+        let cut = CutHeader {
             directory: DirectoryId(reader.u128()?),
             number: reader.u64()?,
             epoch: Epoch(reader.u64()?),
@@ -106,7 +149,7 @@ impl CutHeader {
             minute: Minute(reader.u32()?),
             arrivals_from_ms: reader.u64()?,
         };
-        Some((version, header))
+        Some((version, Self { kind, cut, first: reader.u64()?, period_minutes: reader.u32()? }))
     }
 }
 
@@ -167,7 +210,7 @@ impl SectionHeader {
     }
 }
 
-/// The end of a cut file.
+/// The end of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
     pub(crate) index_offset: u64,
@@ -176,9 +219,9 @@ pub(crate) struct Footer {
 }
 
 impl Footer {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, kind: FileKind) -> Vec<u8> {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
-        out.extend_from_slice(FOOTER_MAGIC);
+        out.extend_from_slice(kind.magic_at_end());
         out.put_u64(self.index_offset);
         out.put_u64(self.file_len);
         out.put_u32(self.sections);
@@ -187,13 +230,13 @@ impl Footer {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], kind: FileKind) -> Option<Self> {
         let (body, crc) = bytes.split_at_checked(FOOTER_BYTES - 4)?;
         if crc != crc32c::crc32c(body).to_le_bytes() {
             return None;
         }
         let mut reader = TakeLe::new(body);
-        if reader.take(8)? != FOOTER_MAGIC {
+        if reader.take(8)? != kind.magic_at_end() {
             return None;
         }
         Some(Self { index_offset: reader.u64()?, file_len: reader.u64()?, sections: reader.u32()? })
