@@ -37,7 +37,8 @@ pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
 pub use history::{
-    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, close_period,
+    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, HistoryNeeds,
+    close_period,
 };
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,

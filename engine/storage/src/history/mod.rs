@@ -17,6 +17,7 @@ use crate::disk::{Access, Disk};
 use crate::error::StorageError;
 use crate::position::DirectoryId;
 use crate::sealed;
+use crate::tables::Grain;
 use format::{
     CLOSED, ClosedUpTo, HEAD_BYTES, HeadFault, decode_closed, encode_closed, list_kind, list_path, parse_list_name,
 };
@@ -36,6 +37,30 @@ pub struct HistoryFigures {
     pub files: u64,
     /// Their length together.
     pub bytes: u64,
+}
+
+/// From which event minutes on roll-ups are still needed to close periods. Those by minute are not: whole hours are
+/// counted from roll-ups by hour, and days and months from those by day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryNeeds {
+    /// First minute of the oldest hour that is not closed.
+    pub hours_from: Minute,
+    /// First minute of the oldest day or month that is not closed.
+    pub days_from: Minute,
+}
+
+impl HistoryNeeds {
+    /// Nobody closes periods.
+    pub const NOTHING: Self = Self { hours_from: Minute(u32::MAX), days_from: Minute(u32::MAX) };
+
+    /// From when on roll-ups of a grain are needed.
+    pub(crate) const fn kept_from(&self, grain: Grain) -> Minute {
+        match grain {
+            Grain::Minute => Minute(u32::MAX),
+            Grain::Hour => self.hours_from,
+            Grain::Day => self.days_from,
+        }
+    }
 }
 
 /// The history of a data directory. It holds nothing in memory: what it answers is what is on disk by then.
@@ -122,13 +147,13 @@ impl History {
         Ok(self.read_closed()?.unwrap_or_default()[kind as usize])
     }
 
-    /// The oldest event minute that a period of a kind which is not closed yet still needs: files that hold later
-    /// minutes stay until it has passed them.
+    /// What the periods that are not closed yet still need: everything before the first run of the job.
     ///
     /// # Errors
     /// As of [`closed_up_to`](Self::closed_up_to).
-    pub fn needs_from(&self, kind: CalendarPeriod) -> Result<Minute, StorageError> {
-        Ok(self.closed_up_to(kind)?.unwrap_or_default())
+    pub fn needs(&self) -> Result<HistoryNeeds, StorageError> {
+        let [hours, days, months] = self.read_closed()?.unwrap_or_default().map(Option::unwrap_or_default);
+        Ok(HistoryNeeds { hours_from: hours, days_from: days.min(months) })
     }
 
     /// Makes a list durable. One of the same period is replaced; it says the same.
