@@ -11,6 +11,7 @@ mod rows;
 mod table;
 #[cfg(test)]
 mod tests;
+mod views;
 mod writer;
 
 pub use table::{Format, Table};
@@ -22,7 +23,7 @@ use arrow_array::RecordBatch;
 use counts::Counts;
 use highwater_disk::ReadingDisk;
 use highwater_ranking::Calendar;
-use highwater_storage::{Disk, History, Tables};
+use highwater_storage::{ArchiveReader, Disk, History, Tables};
 use lists::Lists;
 use output::Output;
 use rows::{Batches, Sink};
@@ -31,6 +32,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use views::Views;
 use writer::TableWriter;
 
 /// What was exported: one line of JSON.
@@ -123,6 +125,7 @@ fn write(disk: &Arc<dyn Disk>, arguments: &ExportArguments, stop: &AtomicBool) -
 enum Source {
     Counts(Counts),
     Lists(Lists),
+    Views(Views),
 }
 
 impl Source {
@@ -137,7 +140,10 @@ impl Source {
                 let history = History::read_only(Arc::clone(disk), tables.directory().id);
                 Ok(Self::Lists(Lists::new(history, from_ms, to_ms)))
             }
-            Table::Views => anyhow::bail!("--table=views cannot be exported yet"),
+            Table::Views => {
+                let reader = ArchiveReader::open(Arc::clone(disk))?;
+                Ok(Self::Views(Views::new(reader, tables, from_ms, to_ms)?))
+            }
         }
     }
 
@@ -145,6 +151,7 @@ impl Source {
         match self {
             Self::Counts(counts) => counts.send(batches),
             Self::Lists(lists) => lists.send(batches),
+            Self::Views(views) => views.send(batches),
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::super::rows::{Batches, Value};
 use super::super::table::{Format, Table};
 use super::super::writer::{GROUP_BYTES_MAX, GROUP_ROWS_MAX, TableWriter};
-use parquet::basic::{Compression, LogicalType, TimeUnit, Type};
+use parquet::basic::{Compression, LogicalType, TimeUnit, TimestampType, Type};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use rand::{RngExt, SeedableRng};
@@ -27,7 +27,7 @@ fn written(rows: u64, mut id: impl FnMut(u64) -> String) -> ParquetMetaData {
 
 #[test]
 fn columns_have_the_types_of_what_they_hold() {
-    let time = LogicalType::Timestamp { is_adjusted_to_u_t_c: true, unit: TimeUnit::MILLIS };
+    let time = LogicalType::Timestamp(TimestampType { is_adjusted_to_u_t_c: true, unit: TimeUnit::MILLIS });
     for table in [Table::Minute, Table::Hour, Table::Day, Table::Top, Table::Views] {
         let writer = TableWriter::new(table, Format::Parquet, Vec::new()).unwrap();
         let file = bytes::Bytes::from(writer.finish().unwrap());

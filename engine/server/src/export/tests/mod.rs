@@ -92,8 +92,8 @@ fn final_lists_come_by_kind_time_and_rank_and_only_those_within_the_range() {
         (CalendarPeriod::Hour, START + HOUR..START + 2 * HOUR, &["b"]),
         (CalendarPeriod::Hour, START..START + HOUR, &["a", "b"]),
     ] {
-        let rows: Vec<_> = ids.iter().map(|id| (Box::from(*id), 7)).collect();
-        let rows: Vec<_> = if kind == CalendarPeriod::Day { vec![(rows[0].0.clone(), 9), rows[1].clone()] } else { rows };
+        let count = |rank| if kind == CalendarPeriod::Day && rank == 0 { 9 } else { 7 };
+        let rows = (0..).zip(ids).map(|(rank, id)| (Box::from(*id), count(rank))).collect();
         let (start, end) = (Minute(minutes.start), Minute(minutes.end));
         let list = ClosedList { kind, start, end, final_ms: end.end_ms(), total_views: 100, videos: 50, rows };
         history.write(&list).unwrap();
