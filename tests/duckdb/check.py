@@ -51,7 +51,7 @@ def report(what, rows, wrong):
 
 def make_ids(chance):
     ids = [f"video-{number}" for number in range(2400)]
-    ids += [f"{number:x}".rjust(255, "long") for number in range(60)]
+    ids += [f"{number:x}".rjust(255, "l") for number in range(60)]
     ids += ["é\"quoted\"", "comma,comma", "line\nbreak", " space ", "日本語のビデオ", "🎬" * 63, "null", "NULL", "0", "-", "e\u0301"]
     chance.shuffle(ids)
     return ids
