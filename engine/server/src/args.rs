@@ -4,6 +4,7 @@
 //! Checks of one setting against another are in `checks.rs`; those that need the machine or the data directory are made
 //! where they are used.
 
+use crate::export::{Format, Table};
 use crate::runtime::Runtime;
 use crate::units::{self, Kept, duration, size};
 use bytesize::ByteSize;
@@ -42,6 +43,30 @@ Settings of serve, sidecar and top: flag, else HIGHWATER_<FLAG>, else the file o
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
+/// The tables, below the full help of `highwater export`.
+const EXPORT_HELP: &str = "\
+Tables:
+  minute  video_id, date, hour, minute, view_count, start_time
+  hour    video_id, date, hour, view_count, start_time
+  day     video_id, date, view_count, start_time
+          Every accepted view by its event time, however late it came.
+          Shard by shard, in order of time.
+  top     period, start_time, end_time, video_id, view_count, rank, total_views
+          The final top 1000 of each closed hour, day and month that lies
+          within the range.
+  views   video_id, view_timestamp, user_id, region, device, arrival_time
+          The accepted views that the archive holds. The range is of arrival
+          times.
+
+  All times are UTC. The bounds of minute, hour and day are whole minutes,
+  hours and days, those of top whole hours.
+
+  What is counted is what the newest cut file holds: the summary, one line of
+  JSON on stdout (on stderr with --out=-), says as of when.
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage: nothing was begun.";
+
 const SIZE_BYTES_MAX: u64 = 1 << 50;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,6 +96,9 @@ pub enum Command {
     /// Show the moving top list of a running engine in the terminal, until Ctrl-C.
     #[command(after_long_help = SETTINGS_HELP)]
     Top(TopArguments),
+    /// Write a table out of a data directory as Parquet or CSV, while the engine runs or not.
+    #[command(after_long_help = EXPORT_HELP)]
+    Export(ExportArguments),
     /// Check a configuration file, or print an example of one.
     Config(ConfigArguments),
     /// Print the man page, or write one for each command.
@@ -274,6 +302,38 @@ pub struct TopArguments {
         action = ArgAction::Set, value_parser = units::switch, default_value = "false", default_missing_value = "true",
         hide_default_value = true, help_heading = "Picture")]
     pub once: bool,
+}
+
+/// Flags of `highwater export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArguments {
+    /// The engine's data directory; it is read, and nothing in it is changed or locked.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The table.
+    #[arg(long, value_enum, value_name = "TABLE")]
+    pub table: Table,
+    /// Where the range begins, inclusive: an RFC 3339 time, or a date for its first moment in UTC.
+    ///
+    /// By default where the table begins to be whole.
+    #[arg(long, value_name = "TIME", value_parser = units::time_ms)]
+    pub from: Option<u64>,
+    /// Where the range ends, exclusive.
+    ///
+    /// By default behind the newest row.
+    #[arg(long, value_name = "TIME", value_parser = units::time_ms)]
+    pub to: Option<u64>,
+    /// The format; by default what the name of --out ends in, and CSV for stdout.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The file to write, or - for stdout.
+    ///
+    /// It is there only once it is whole.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// Replace the file of --out if there is one.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What `highwater config` is asked for.

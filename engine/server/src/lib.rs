@@ -14,6 +14,7 @@ pub mod core;
 pub mod demo;
 pub mod diagnostics;
 pub mod engine;
+pub mod export;
 pub mod fatal;
 pub mod helpers;
 pub mod historian;

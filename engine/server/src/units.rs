@@ -7,6 +7,9 @@
 use crate::config::nearest::did_you_mean;
 use bytesize::ByteSize;
 use highwater_proto::limits::HOST_BYTES_MAX;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -157,6 +160,34 @@ pub fn kept(text: &str) -> Result<Kept, String> {
     Ok(Kept { age, size })
 }
 
+/// Reads a time in whole milliseconds since 1970: RFC 3339, or a date, which stands for its first moment in UTC.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn time_ms(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let is_date = text.len() == "2024-07-15".len();
+    let found: Option<Timestamp> = if is_date {
+        let date: Option<Date> = text.parse().ok();
+        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()).map(|zoned| zoned.timestamp())
+    } else {
+        text.parse().ok()
+    };
+    let Some(found) = found else {
+        return Err("a time is RFC 3339 or a date in UTC, such as 2024-07-15T18:00:00Z or 2024-07-15".to_owned());
+    };
+    if found.subsec_nanosecond() % 1_000_000 != 0 {
+        return Err("only whole milliseconds are kept: round it to three digits behind the second".to_owned());
+    }
+    u64::try_from(found.as_millisecond()).map_err(|_| "times before 1970 are not counted".to_owned())
+}
+
+/// A time as RFC 3339 in UTC, with as many digits behind the second as it needs.
+pub fn time_text(time_ms: u64) -> String {
+    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
+}
+
 /// Reads what a switch is set to.
 ///
 /// # Errors
@@ -236,6 +267,33 @@ mod tests {
 
     const ANY_SIZE: RangeInclusive<u64> = 0..=u64::MAX;
     const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+    #[test]
+    fn times_are_read_with_their_offset_and_dates_in_utc() {
+        for (text, time, canonical) in [
+            ("2024-02-29", 1_709_164_800_000, "2024-02-29T00:00:00Z"),
+            ("2024-02-29T01:30:00+01:30", 1_709_164_800_000, "2024-02-29T00:00:00Z"),
+            ("2024-02-29t00:00:00.25z", 1_709_164_800_250, "2024-02-29T00:00:00.25Z"),
+            ("1970-01-01", 0, "1970-01-01T00:00:00Z"),
+            ("9999-12-30", 253_402_128_000_000, "9999-12-30T00:00:00Z"),
+        ] {
+            assert_eq!(time_ms(text), Ok(time), "{text}");
+            assert_eq!(time_text(time), canonical, "{text}");
+            assert_eq!(time_ms(canonical), Ok(time), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_with_an_example() {
+        for text in
+            ["", "now", "2024", "2024-02-30", "20240715", "2024-07-15T18:00", "2024-07-15T18:00:00", "1720000000"]
+        {
+            let refused = time_ms(text).unwrap_err();
+            assert!(refused.contains("2024-07-15T18:00:00Z"), "{text}: {refused}");
+        }
+        assert!(time_ms("1969-12-31T23:59:59Z").unwrap_err().contains("before 1970"));
+        assert!(time_ms("2024-07-15T18:00:00.0001Z").unwrap_err().contains("whole milliseconds"));
+    }
 
     #[test]
     fn sizes_are_read_in_any_case_and_written_in_one() {
