@@ -3,4 +3,5 @@
 mod cuts;
 mod logs;
 mod power;
+mod rollups;
 mod support;
