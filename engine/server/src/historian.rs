@@ -143,7 +143,7 @@ mod tests {
     use highwater_proto::{Epoch, InstanceId};
     use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
     use highwater_storage::{
-        DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, Store,
+        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, Store,
     };
 
     const MINUTE_MS: u64 = 60_000;
