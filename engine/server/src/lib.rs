@@ -7,6 +7,7 @@
 
 pub mod archivist;
 pub mod args;
+pub mod audit;
 pub mod checks;
 pub mod closed_lists;
 pub mod config;
