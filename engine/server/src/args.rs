@@ -159,6 +159,12 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
     pub history_retention: Duration,
+    /// How long after its end a calendar hour, day or month is final, 0s to 3650d; fixed once the data directory exists.
+    ///
+    /// A view that comes later counts in the other windows only. A new data directory has 10m unless it is given.
+    #[arg(long, env = "HIGHWATER_LATENESS_MAX", value_name = "DURATION", help_heading = "Storage",
+        value_parser = |text: &str| duration(text, Duration::ZERO..=10 * YEAR))]
+    pub lateness_max: Option<Duration>,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.

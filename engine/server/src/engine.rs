@@ -47,8 +47,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-/// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
-const LATENESS_MAX_MS: u64 = 600_000;
+/// How long after its end a calendar period of a new data directory is final, when nothing else is asked for.
+const LATENESS_MAX_DEFAULT: Duration = Duration::from_mins(10);
 
 /// Shards of a new data directory when none are asked for.
 const SHARDS_DEFAULT: u16 = 16;
@@ -144,12 +144,13 @@ impl Engine {
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
-        let archive = Arc::default();
+        let (archive, storage) = (Arc::default(), SharedFigures::default());
         let metrics = MetricsText {
             memory_bytes: arguments.memory.as_u64(),
             connections_max,
             drops,
             archive: Arc::clone(&archive),
+            storage: storage.clone(),
         };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
@@ -188,7 +189,6 @@ impl Engine {
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
         let historian = Historian::new(disk.clone(), history_rules);
         let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
-        let storage = SharedFigures::default();
         let rollups = Rollups::new(storage.clone());
         let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
@@ -289,7 +289,7 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         instance: InstanceId(random.random()),
         hash_seed: random.random(),
         shards: arguments.shards.unwrap_or(SHARDS_DEFAULT),
-        lateness_max_ms: LATENESS_MAX_MS,
+        lateness_max_ms: lateness_ms(arguments.lateness_max.unwrap_or(LATENESS_MAX_DEFAULT)),
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
     let retention = Retention {
@@ -299,8 +299,18 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
     };
     let kept = arguments.archive_retention;
     let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
-    let options = OpenOptions { require_shards: arguments.shards, retention, archive, ..OpenOptions::new(create) };
+    let options = OpenOptions {
+        require_shards: arguments.shards,
+        require_lateness_max_ms: arguments.lateness_max.map(lateness_ms),
+        retention,
+        archive,
+        ..OpenOptions::new(create)
+    };
     Ok(Store::open(disk, options)?)
+}
+
+fn lateness_ms(lateness_max: Duration) -> u64 {
+    lateness_max.as_millis() as u64 // at most ten years
 }
 
 /// How history is kept, as of a store whose logs were not opened yet.
