@@ -1,8 +1,8 @@
 //! The helper for long work from files to files, beside the one that owns the data directory: roll-ups.
 //!
-//! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job at
-//! a time, decides nothing and removes nothing but what it has not finished itself. Invariant: it is told to stop before
-//! the process waits for it, and then ends between two sections of a file.
+//! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job
+//! at a time, decides nothing and removes nothing but what it has not finished itself. Invariant: it is told to stop
+//! before the process waits for it, and then ends between two sections of a file.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use highwater_storage::{Disk, RollupDone, RollupPlan, RollupStop, run_rollup};
