@@ -1,8 +1,8 @@
 //! The helper for long work from files to files, beside the one that owns the data directory: roll-ups, closing periods.
 //!
-//! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job at
-//! a time, decides nothing and removes nothing but what it has not finished itself, and lists of history. Invariant: it is told to stop before
-//! the process waits for it, and then ends between two sections of a file.
+//! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job
+//! at a time, decides nothing and removes nothing but what it has not finished itself, and lists of history. Invariant:
+//! it is told to stop before the process waits for it, and then ends between two sections of a file.
 
 use crate::historian::Historian;
 use crossbeam_channel::{Receiver, Sender, bounded};
