@@ -114,9 +114,8 @@ impl Engine {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: horizon_ms, shards };
         let position = LogPosition { generation: self.store.state().generation, position: self.epoch };
         let producers = ProducerTableImage::default();
-        self.store
-            .write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }]))
-            .unwrap();
+        let part = CorePart { log: LogNumber(0), position, cut, producers };
+        self.store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
     fn shard_cut(&mut self, shard: u16, minute: Minute, views: &[Seen]) -> ShardCut {
