@@ -6,7 +6,7 @@
 
 use crate::export::{Format, Table};
 use crate::runtime::Runtime;
-use crate::units::{self, duration, size};
+use crate::units::{self, Kept, duration, size};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -130,6 +130,27 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "SIZE", help_heading = "Storage",
         value_parser = |text: &str| size(text, 0..=SIZE_BYTES_MAX))]
     pub log_retention: ByteSize,
+    /// Archive kept behind the log, by age and size, such as 24h,10GiB: whichever is less.
+    ///
+    /// It holds the accepted views of recycled segments with all fields; the oldest files go first. At least 1m and
+    /// 128MiB.
+    #[arg(long, env = "HIGHWATER_ARCHIVE_RETENTION", default_value = "24h,10GiB", value_name = "DURATION,SIZE",
+        help_heading = "Storage", value_parser = units::kept)]
+    pub archive_retention: Kept,
+    /// How long counts by minute are kept, 26h to 3650d.
+    #[arg(long, env = "HIGHWATER_MINUTE_RETENTION", default_value = "48h", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 26 * HOUR..=10 * YEAR))]
+    pub minute_retention: Duration,
+    /// How long counts by hour are kept, 32d to 3650d.
+    #[arg(long, env = "HIGHWATER_HOUR_RETENTION", default_value = "35d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
+    pub hour_retention: Duration,
+    /// How long counts by day are kept, 32d to 3650d.
+    ///
+    /// What is older counts in all-time only.
+    #[arg(long, env = "HIGHWATER_DAY_RETENTION", default_value = "400d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
+    pub day_retention: Duration,
     /// How long the final top lists of closed hours, days and months are kept, 1d to 36500d.
     #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]

@@ -1,22 +1,26 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
-//! Threads: the pinned cores; off them one helper for the data directory, one that closes periods, one that merges and publishes, one that
-//! commits memory ahead, one for HTTP. They share lanes, bounded channels and the published snapshot, nothing else.
+//! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
+//! archives its log, one that merges and publishes, one that commits memory ahead, one for HTTP. They share lanes,
+//! bounded channels, figures and the published snapshot, nothing else.
 
+use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
-use crate::historian::{Historian, HistoryRules};
+use crate::historian::{Closing, Historian, HistoryRules};
+use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
+use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
-use crate::storekeeper::{CoreDesk, Storekeeper};
+use crate::storekeeper::{Chores, CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
 use crate::tokens::Tokens;
 use anyhow::{Context, Result};
@@ -27,7 +31,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, SEGMENT_BYTES_DEFAULT, Store,
+    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
+    SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -82,6 +87,7 @@ pub struct Engine {
     /// Where it is reached.
     pub ready: Ready,
     snapshots: Arc<Snapshots>,
+    storage: SharedFigures,
     stop: Arc<AtomicBool>,
     wakers: Vec<Waker>,
     cores: Vec<JoinHandle<()>>,
@@ -136,7 +142,13 @@ impl Engine {
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
-        let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
+        let archive = Arc::default();
+        let metrics = MetricsText {
+            memory_bytes: arguments.memory.as_u64(),
+            connections_max,
+            drops,
+            archive: Arc::clone(&archive),
+        };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
         let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
@@ -168,13 +180,19 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let (historian, horizons) = Historian::new(disk, history, stop.clone());
-        let retention_bytes = arguments.log_retention.as_u64();
-        let storekeeper = Storekeeper::new(store, retention_bytes, horizons, requests, desks, stop.clone());
+        let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
+        let historian = Historian::new(disk.clone(), history);
+        let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
+        let storage = SharedFigures::default();
+        let rollups = Rollups::new(storage.clone());
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history), archive };
+        let log_retention_bytes = arguments.log_retention.as_u64();
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
-            helpers.spawn("history", move || historian.run())?,
+            helpers.spawn("jobs", move || job_helper.run())?,
+            helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
         ];
@@ -196,12 +214,17 @@ impl Engine {
             runtime: arguments.runtime,
             pid: std::process::id(),
         };
-        Ok(Self { ready, snapshots, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
+        Ok(Self { ready, snapshots, storage, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
     }
 
     /// The published snapshots.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
+    }
+
+    /// How the files of the data directory are.
+    pub fn storage_figures(&self) -> StorageFigures {
+        **self.storage.load()
     }
 
     /// Stops in order: no batch is taken any more, what was taken is made durable and cut, then HTTP ends.
@@ -263,10 +286,18 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         lateness_max_ms: LATENESS_MAX_MS,
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
-    let options = OpenOptions { require_shards: arguments.shards, ..OpenOptions::new(create) };
+    let retention = Retention {
+        minute_minutes: minutes(arguments.minute_retention),
+        hour_minutes: minutes(arguments.hour_retention),
+        day_minutes: minutes(arguments.day_retention),
+    };
+    let kept = arguments.archive_retention;
+    let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
+    let options = OpenOptions { require_shards: arguments.shards, retention, archive, ..OpenOptions::new(create) };
     Ok(Store::open(disk, options)?)
 }
 
+/// How history is kept, as of a store whose logs were not opened yet.
 fn history_rules(store: &Store<Arc<FileDisk>>, arguments: &ServeArguments, origin: Instant) -> HistoryRules {
     // Before the first generation was opened there was no log for a view to arrive in.
     let is_new = store.state().generation == 0;

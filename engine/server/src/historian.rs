@@ -1,12 +1,11 @@
-//! The helper that closes calendar periods: files in, final lists out.
+//! Closing calendar periods: when it is due, for the one that owns the data directory, and the work, for its helper.
 //!
-//! It is told how far arrivals are complete, and goes by the data directory alone. Invariant: it writes nothing but
-//! history, and a run that finds the disk full or is stopped is made good by a later one.
+//! Not the lists themselves, which are the storage's. Invariant: whoever works goes by the data directory alone and writes
+//! nothing but history; what found the disk full or was stopped is made good by a later job.
 
-use crate::fatal::fatal;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crate::jobs::{Job, JobDesk};
 use highwater_ranking::Calendar;
-use highwater_storage::{Directory, Disk, History, HistoryClosed, HistoryJob, StorageError, Tables};
+use highwater_storage::{Directory, Disk, History, HistoryClosed, HistoryJob, HistoryNeeds, StorageError, Tables};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,107 +26,124 @@ pub struct HistoryRules {
     pub new_at_ms: Option<u64>,
 }
 
-/// Where the storekeeper tells how far arrivals are complete.
-#[derive(Clone)]
-pub struct Horizons {
-    sender: Sender<u64>,
+impl HistoryRules {
+    fn job(&self, horizon_ms: u64) -> HistoryJob {
+        let retention_minutes = crate::rollups::minutes(self.retention);
+        HistoryJob { retention_minutes, ..HistoryJob::new(horizon_ms, self.directory.lateness_max_ms, self.calendar) }
+    }
 }
 
-impl Horizons {
-    /// A way to tell, and where it arrives.
-    pub fn new() -> (Self, Receiver<u64>) {
-        let (sender, receiver) = bounded(1);
-        (Self { sender }, receiver)
+/// When periods are to be closed, and what came of it.
+pub struct Closing {
+    history: History,
+    rules: HistoryRules,
+    /// Whether the last job found no room, which is said once.
+    lacks_room: bool,
+}
+
+impl Closing {
+    /// Of a data directory.
+    pub fn new(disk: Arc<dyn Disk>, rules: HistoryRules) -> Self {
+        Self { history: History::read_only(disk, rules.directory.id), rules, lacks_room: false }
     }
 
-    /// Tells that every view which arrived before `horizon_ms` (ms UTC) is in the closed files. When the helper is
-    /// behind, this is dropped: the next one says more.
-    pub fn send(&self, horizon_ms: u64) {
-        match self.sender.try_send(horizon_ms) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    /// Hands out a job when a period has become final by a cut of this horizon, which is in the closed files or holds
+    /// nothing, and no other job is being done.
+    ///
+    /// # Errors
+    /// When what is closed cannot be read.
+    pub fn plan(&self, desk: &mut JobDesk, horizon_ms: u64) -> Result<(), StorageError> {
+        if !desk.is_busy() && self.rules.job(horizon_ms).is_due(&self.history)? {
+            desk.hand_out(Job::ClosePeriods(horizon_ms));
         }
+        Ok(())
+    }
+
+    /// What roll-ups have to keep.
+    ///
+    /// # Errors
+    /// When what is closed cannot be read.
+    pub fn needs(&self) -> Result<HistoryNeeds, StorageError> {
+        self.history.needs()
+    }
+
+    /// Says what came of a job.
+    ///
+    /// # Errors
+    /// When the job failed; the process must end then.
+    pub fn take_over(&mut self, result: Result<HistoryClosed, StorageError>) -> Result<(), StorageError> {
+        let closed = match result {
+            Ok(closed) => closed,
+            Err(error) if error.is_no_space() => {
+                if !std::mem::replace(&mut self.lacks_room, true) {
+                    tracing::error!("no room for lists of closed periods, tried again with the next cut: {error}");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.lacks_room = false;
+        for list in &closed.lists {
+            let (kind, start, videos) = (list.kind, list.start.0, list.videos);
+            tracing::debug!(?kind, start_minute = start, views = list.total_views, videos, "period closed");
+        }
+        if closed.removed > 0 {
+            tracing::debug!(removed = closed.removed, "old lists of closed periods removed");
+        }
+        Ok(())
     }
 }
 
-/// The helper's state.
+/// Who does the work.
 pub struct Historian {
     disk: Arc<dyn Disk>,
     rules: HistoryRules,
-    horizons: Receiver<u64>,
-    /// Opened at the first horizon, or later when there was no room for it.
+    /// Opened at the first job, or later when there was no room for it.
     history: Option<History>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Historian {
-    /// A helper on a data directory, and where it is told to begin. Once `stop` is set it leaves what it is at.
-    pub fn new(disk: Arc<dyn Disk>, rules: HistoryRules, stop: Arc<AtomicBool>) -> (Self, Horizons) {
-        let (teller, horizons) = Horizons::new();
-        (Self { disk, rules, horizons, history: None, stop }, teller)
+    /// Of a data directory.
+    pub fn new(disk: Arc<dyn Disk>, rules: HistoryRules) -> Self {
+        Self { disk, rules, history: None }
     }
 
-    /// Closes periods until the storekeeper hangs up.
-    pub fn run(mut self) {
-        while let Ok(horizon_ms) = self.horizons.recv() {
-            match self.close(horizon_ms) {
-                Ok(closed) => {
-                    for list in &closed.lists {
-                        let (kind, start, videos) = (list.kind, list.start.0, list.videos);
-                        tracing::debug!(?kind, start_minute = start, views = list.total_views, videos, "period closed");
-                    }
-                    if closed.removed > 0 {
-                        tracing::debug!(removed = closed.removed, "old lists of closed periods removed");
-                    }
-                }
-                Err(error) if error.is_no_space() => {
-                    tracing::error!("no room for the lists of closed periods, tried again within minutes: {error}");
-                }
-                Err(error) => fatal("closed periods could not be listed", &error),
-            }
-        }
-    }
-
-    /// Closes what is due.
+    /// Closes what is due; leaves what it is at once `stop` is set.
     ///
     /// # Errors
     /// When the disk refuses, or a file does not verify.
-    pub fn close(&mut self, horizon_ms: u64) -> Result<HistoryClosed, StorageError> {
-        let job = self.job(horizon_ms);
+    pub fn close(&mut self, horizon_ms: u64, stop: &AtomicBool) -> Result<HistoryClosed, StorageError> {
+        let job = self.rules.job(horizon_ms);
         let history = match &self.history {
             Some(history) => history,
             None => {
                 let history = History::open(self.disk.clone(), self.rules.directory.id)?;
                 if let Some(new_at_ms) = self.rules.new_at_ms {
-                    self.job(new_at_ms.saturating_sub(CLOCK_MARGIN_MS)).begin(&history)?;
+                    self.rules.job(new_at_ms.saturating_sub(CLOCK_MARGIN_MS)).begin(&history)?;
                 }
                 self.history.insert(history)
             }
         };
         let mut all = HistoryClosed::default();
-        while job.is_due(history)? && !self.stop.load(Ordering::Relaxed) {
+        while job.is_due(history)? && !stop.load(Ordering::Relaxed) {
             let tables = Tables::open(self.disk.clone(), self.rules.calendar)?;
-            let closed = job.run(history, &tables, || self.stop.load(Ordering::Relaxed))?;
+            let closed = job.run(history, &tables, || stop.load(Ordering::Relaxed))?;
             all.lists.extend(closed.lists);
             all.removed += closed.removed;
             all.is_more_due = closed.is_more_due;
         }
         Ok(all)
     }
-
-    fn job(&self, horizon_ms: u64) -> HistoryJob {
-        let HistoryRules { directory, calendar, retention, .. } = self.rules;
-        let retention_minutes = u32::try_from(retention.as_secs() / 60).unwrap_or(u32::MAX);
-        HistoryJob { retention_minutes, ..HistoryJob::new(horizon_ms, directory.lateness_max_ms, calendar) }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::{JobOutcome, job_helper};
     use highwater_proto::{Epoch, InstanceId};
     use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
     use highwater_storage::{
-        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, ProducerTableImage, Store,
+        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, Store,
     };
 
     const MINUTE_MS: u64 = 60_000;
@@ -163,15 +179,20 @@ mod tests {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: time_ms, shards: vec![shard] };
         let position = LogPosition { generation: 1, position: 1 };
         let part = CorePart { log: LogNumber(0), position, cut, producers: ProducerTableImage::default() };
-        store.write_cut(&[part]).unwrap();
+        store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
-    fn helper(disk: &MemoryDisk, new_at_ms: Option<u64>) -> (Historian, Horizons, Arc<AtomicBool>) {
+    fn rules(new_at_ms: Option<u64>) -> HistoryRules {
         let calendar = Calendar::scaled(10, 2, 2);
-        let rules = HistoryRules { directory: directory(), calendar, retention: Duration::from_secs(3600), new_at_ms };
-        let stop = Arc::new(AtomicBool::new(false));
-        let (historian, horizons) = Historian::new(Arc::new(disk.clone()), rules, stop.clone());
-        (historian, horizons, stop)
+        HistoryRules { directory: directory(), calendar, retention: Duration::from_secs(3600), new_at_ms }
+    }
+
+    fn historian(disk: &MemoryDisk, new_at_ms: Option<u64>) -> Historian {
+        Historian::new(Arc::new(disk.clone()), rules(new_at_ms))
+    }
+
+    fn close(historian: &mut Historian, horizon_ms: u64) -> Result<HistoryClosed, StorageError> {
+        historian.close(horizon_ms, &AtomicBool::new(false))
     }
 
     #[test]
@@ -179,40 +200,32 @@ mod tests {
         let disk = MemoryDisk::new();
         let minute = Minute(30_000_003);
         viewed(&disk, minute, 7);
-        let (mut historian, ..) = helper(&disk, None);
+        let mut historian = historian(&disk, None);
         let final_ms = Minute(30_000_010).start_ms() + 2 * MINUTE_MS;
-        assert!(historian.close(final_ms - 1).unwrap().lists.is_empty());
-        let closed = historian.close(final_ms).unwrap();
+        assert!(close(&mut historian, final_ms - 1).unwrap().lists.is_empty());
+        let closed = close(&mut historian, final_ms).unwrap();
         assert_eq!(closed.lists.len(), 1, "the hour only");
         let history = History::read_only(Arc::new(disk.clone()), DirectoryId(1));
         let list = history.list(HOUR, Minute(30_000_000)).unwrap().unwrap();
         assert_eq!((list.total_views, list.rows), (7, vec![("a".into(), 7)]));
-        assert!(historian.close(final_ms).unwrap().lists.is_empty(), "once");
-        let closed = historian.close(final_ms + 30 * MINUTE_MS).unwrap();
+        assert!(close(&mut historian, final_ms).unwrap().lists.is_empty(), "once");
+        let closed = close(&mut historian, final_ms + 30 * MINUTE_MS).unwrap();
         assert_eq!(closed.lists.iter().map(|list| list.kind).collect::<Vec<_>>(), CalendarPeriod::ALL[1..]);
         // Two hours on, an hour's retention is over.
-        assert_eq!(historian.close(final_ms + 120 * MINUTE_MS).unwrap().removed, 3);
+        assert_eq!(close(&mut historian, final_ms + 120 * MINUTE_MS).unwrap().removed, 3);
     }
 
     #[test]
-    fn the_thread_waits_out_a_full_disk_and_leaves_when_it_is_told_to() {
+    fn what_found_no_room_or_was_stopped_is_made_good_later() {
         let disk = MemoryDisk::new();
-        let minute = Minute(30_000_003);
-        viewed(&disk, minute, 7);
+        viewed(&disk, Minute(30_000_003), 7);
         let horizon_ms = Minute(30_000_050).start_ms();
-        let (mut historian, horizons, stop) = helper(&disk, None);
+        let mut historian = historian(&disk, None);
         disk.fill_after(0);
-        assert!(historian.close(horizon_ms).unwrap_err().is_no_space());
+        assert!(close(&mut historian, horizon_ms).unwrap_err().is_no_space());
         disk.make_room();
-        stop.store(true, Ordering::Relaxed);
-        assert!(historian.close(horizon_ms).unwrap().lists.is_empty());
-        stop.store(false, Ordering::Relaxed);
-        let thread = std::thread::spawn(move || historian.run());
-        horizons.send(horizon_ms);
-        drop(horizons);
-        thread.join().unwrap();
-        let history = History::read_only(Arc::new(disk), DirectoryId(1));
-        assert!(history.list(HOUR, Minute(30_000_000)).unwrap().is_some());
+        assert!(historian.close(horizon_ms, &AtomicBool::new(true)).unwrap().lists.is_empty());
+        assert_eq!(close(&mut historian, horizon_ms).unwrap().lists.len(), 3);
     }
 
     #[test]
@@ -220,10 +233,33 @@ mod tests {
         let disk = MemoryDisk::new();
         let minute = Minute(30_000_003);
         viewed(&disk, minute, 7);
-        let (mut historian, ..) = helper(&disk, Some(minute.start_ms()));
-        historian.close(0).unwrap();
-        let history = History::read_only(Arc::new(disk.clone()), DirectoryId(1));
-        let closed = history.closed_up_to(HOUR).unwrap().unwrap();
-        assert_eq!(closed, Minute(30_000_000 - 24 * 60), "a day before its start");
+        close(&mut historian(&disk, Some(minute.start_ms())), 0).unwrap();
+        let history = History::read_only(Arc::new(disk), DirectoryId(1));
+        assert_eq!(history.closed_up_to(HOUR).unwrap(), Some(Minute(30_000_000 - 24 * 60)), "a day before its start");
+    }
+
+    #[test]
+    fn a_job_is_handed_out_when_a_cut_makes_a_period_final_and_only_then() {
+        let disk = MemoryDisk::new();
+        viewed(&disk, Minute(30_000_003), 7);
+        let shared: Arc<dyn Disk> = Arc::new(disk);
+        let mut closing = Closing::new(shared.clone(), rules(None));
+        let (mut desk, helper) = job_helper(shared.clone(), Historian::new(shared, rules(None)), Arc::default());
+        let helper = std::thread::spawn(move || helper.run());
+        let final_ms = Minute(30_000_010).start_ms() + 2 * MINUTE_MS;
+        for (horizon_ms, lists) in [(final_ms - 1, 0), (final_ms, 1)] {
+            closing.plan(&mut desk, horizon_ms).unwrap();
+            assert!(desk.is_busy());
+            closing.plan(&mut desk, horizon_ms).unwrap();
+            let JobOutcome::ClosePeriods(result) = desk.outcomes().recv().unwrap() else { panic!("another job") };
+            desk.put_back();
+            assert_eq!(result.as_ref().unwrap().lists.len(), lists);
+            closing.take_over(result).unwrap();
+            closing.plan(&mut desk, horizon_ms).unwrap();
+            assert!(!desk.is_busy(), "nothing is due");
+        }
+        assert_eq!(closing.needs().unwrap().hours_from, Minute(30_000_010));
+        drop(desk);
+        helper.join().unwrap();
     }
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archivist;
 pub mod args;
 pub mod checks;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod export;
 pub mod fatal;
 pub mod helpers;
 pub mod historian;
+pub mod jobs;
 pub mod live;
 pub mod lookups;
 pub mod metrics;
@@ -23,6 +25,7 @@ pub mod plan;
 pub mod prefault;
 pub mod publisher;
 pub mod quic;
+pub mod rollups;
 pub mod runtime;
 pub mod screen;
 pub mod serve;

@@ -4,6 +4,7 @@
 //! Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of counted, duplicate and refused
 //! views.
 
+use crate::archivist::ArchiveGauges;
 use crate::quic::KernelDrops;
 use crate::snapshots::CoreStatus;
 use highwater_pipeline::Stats;
@@ -14,6 +15,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What does not change while the engine runs.
@@ -25,6 +28,8 @@ pub struct MetricsText {
     pub connections_max: u64,
     /// Datagrams that the kernel drops at each core's socket.
     pub drops: Vec<KernelDrops>,
+    /// How the archive stands.
+    pub archive: Arc<ArchiveGauges>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,6 +92,7 @@ impl MetricsText {
         work(&mut page, &stats, cores);
         rests(&mut page, cores);
         network(&mut page, &stats, cores);
+        archive(&mut page, &self.archive);
         let drops: Vec<u64> = self.drops.iter().filter_map(|drops| drops.read()).collect();
         if !drops.is_empty() {
             let help = "Datagrams that the kernel dropped because a core was late";
@@ -162,6 +168,18 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
 }
 
+fn archive(page: &mut Page, gauges: &ArchiveGauges) {
+    let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+    page.gauge("archive_bytes", "Bytes of the archive's files", read(&gauges.bytes));
+    page.gauge("archive_files", "Files of the archive", read(&gauges.files));
+    page.gauge("archive_paused", "1 while there is too little room for the archive's next file", read(&gauges.paused));
+    page.gauge("archive_segments_waiting", "Log segments that wait to be archived", read(&gauges.waiting));
+    page.counter("archive_segments_copied", "Log segments archived", read(&gauges.copied));
+    let help = "Log segments used again before they were archived";
+    page.counter("archive_segments_given_up", help, read(&gauges.given_up));
+    page.counter("archive_files_removed", "Files of the archive removed by age or size", read(&gauges.removed));
+}
+
 fn boards(page: &mut Page, snapshot: &Snapshot) {
     page.gauge("epoch", "Epoch of the latest snapshot", snapshot.epoch.0);
     page.gauge("snapshot_as_of_ms", "Engine time of the latest snapshot", snapshot.as_of_ms);
@@ -187,7 +205,10 @@ mod tests {
 
     #[test]
     fn the_page_has_every_reason_and_units_in_its_names() {
-        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops: vec![KernelDrops::default()] };
+        let drops = vec![KernelDrops::default()];
+        let gauges = ArchiveGauges::default();
+        gauges.given_up.store(5, Ordering::Relaxed);
+        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops, archive: Arc::new(gauges) };
         let mut status = CoreStatus::default();
         status.stats.views_counted = 7;
         status.stats.views_refused[0] = 3;
@@ -198,6 +219,7 @@ mod tests {
         assert!(page.contains("highwater_loop_turn_us_max{core=\"1\"} 40"), "{page}");
         assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 6"), "{page}");
         assert!(page.contains("highwater_snapshot_age_ms 12"), "{page}");
+        assert!(page.contains("highwater_archive_segments_given_up_total 5"), "{page}");
         for reason in BatchRefusal::ALL {
             assert!(page.contains(&format!("batches_refused_total{{reason=\"{}\"}}", reason.as_str())), "{page}");
         }

@@ -2,16 +2,20 @@
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
 //! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and any other
+//! that rested on it is acknowledged. Long work from files to files it plans and hands to another helper, and takes over
+//! when it is done; only here are files removed. Only a full disk is no end: a core that wants a segment is told so, and any other
 //! errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
+use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
-use crate::historian::Horizons;
+use crate::historian::Closing;
+use crate::jobs::{JobDesk, JobOutcome};
+use crate::rollups::Rollups;
 use crate::runtime::Waker;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
+use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -46,8 +50,6 @@ pub struct CoreDesk {
 pub struct Storekeeper<D: Disk> {
     store: Store<D>,
     log_retention_bytes: u64,
-    /// Told after each cut, and after each that would have held nothing.
-    horizons: Horizons,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
     desks: Vec<CoreDesk>,
@@ -55,11 +57,26 @@ pub struct Storekeeper<D: Disk> {
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
     runs: Gather<Vec<RunRequest>>,
+    /// A cut that is written when the runs are brought that all cores wait for.
+    held: Option<PreparedCut>,
     /// What waits for room on the disk.
     stalled: Option<Stalled>,
     /// What came after it, in order.
     behind: VecDeque<(u16, StoreRequest)>,
+    chores: Chores,
     stop: Arc<AtomicBool>,
+}
+
+/// Long work that another helper does.
+pub struct Chores {
+    /// Where it is handed out.
+    pub desk: JobDesk,
+    /// Roll-ups.
+    pub rollups: Rollups,
+    /// Closing calendar periods.
+    pub closing: Closing,
+    /// Copying log segments into the archive.
+    pub archive: ArchiveDesk,
 }
 
 /// An errand that found the disk full.
@@ -74,7 +91,7 @@ struct Stalled {
 enum Errand {
     LeaseEpochs(u16, u64),
     RecordMinute(u16, Minute),
-    WriteCut(Vec<CorePart>),
+    WriteCut(PreparedCut),
 }
 
 impl fmt::Display for Errand {
@@ -93,23 +110,25 @@ impl<D: Disk> Storekeeper<D> {
     pub fn new(
         store: Store<D>,
         log_retention_bytes: u64,
-        horizons: Horizons,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
+        mut chores: Chores,
         stop: Arc<AtomicBool>,
     ) -> Self {
+        chores.rollups.show(&store);
         let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
             log_retention_bytes,
-            horizons,
             requests,
             desks,
             segments_wanted: VecDeque::new(),
             parts,
             runs,
+            held: None,
             stalled: None,
             behind: VecDeque::new(),
+            chores,
             stop,
         }
     }
@@ -134,7 +153,7 @@ impl<D: Disk> Storekeeper<D> {
         }
         loop {
             let request = match self.segments_wanted.is_empty() {
-                true => self.requests.recv().ok()?,
+                true => self.wait()?,
                 false => match self.requests.try_recv() {
                     Ok(request) => request,
                     Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
@@ -147,21 +166,81 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
+    /// The next request; outcomes of jobs are taken as they come.
+    fn wait(&mut self) -> Option<(u16, StoreRequest)> {
+        loop {
+            select! {
+                recv(self.requests) -> request => return request.ok(),
+                recv(self.chores.desk.outcomes()) -> outcome => match outcome {
+                    Ok(outcome) => {
+                        if let Err(error) = self.take_over(outcome) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    // The helper is gone, and with it every job.
+                    Err(_) => return self.requests.recv().ok(),
+                },
+                recv(self.chores.archive.done) -> done => match done {
+                    Ok(done) => {
+                        if let Err(error) = self.archive_on(Some(done)) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    Err(_) => return self.requests.recv().ok(),
+                },
+            }
+        }
+    }
+
+    fn take_over(&mut self, outcome: JobOutcome) -> Result<(), StorageError> {
+        self.chores.desk.put_back();
+        match outcome {
+            JobOutcome::Rollup(result, took) => self.chores.rollups.take_over(&mut self.store, result, took)?,
+            JobOutcome::ClosePeriods(result) => self.chores.closing.take_over(result)?,
+        }
+        self.plan_rollup()
+    }
+
+    /// Begins a roll-up when one is due; not any more when the process stops.
+    fn plan_rollup(&mut self) -> Result<(), StorageError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Chores { desk, rollups, closing, .. } = &mut self.chores;
+        rollups.plan(desk, &self.store, &closing.needs()?)
+    }
+
+    /// After a cut, or one that would have held nothing: closes the periods that are final now, else rolls up.
+    fn plan_chores(&mut self, horizon_ms: u64) -> Result<(), StorageError> {
+        if !self.stop.load(Ordering::Relaxed) {
+            self.chores.closing.plan(&mut self.chores.desk, horizon_ms)?;
+        }
+        self.plan_rollup()
+    }
+
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
         match request {
             StoreRequest::PrepareSegment => self.prepare_segment(core)?,
             StoreRequest::LeaseEpochs { count } => self.try_to(Errand::LeaseEpochs(core, count))?,
             StoreRequest::RecordMinute(minute) => self.try_to(Errand::RecordMinute(core, minute))?,
             StoreRequest::WriteCut(errand) => {
-                let CutErrand { cut, position, producers } = *errand;
+                let CutErrand { cut, position, producers, minute_moves } = *errand;
                 let part = CorePart { log: LogNumber(u32::from(core)), position, cut, producers };
                 if let Some(parts) = self.parts.put(usize::from(core), part) {
-                    self.try_to(Errand::WriteCut(parts))?;
+                    let cut = PreparedCut::new(parts);
+                    if minute_moves {
+                        self.held = Some(cut);
+                    } else {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
             StoreRequest::Runs(requests) => {
                 if let Some(all) = self.runs.put(usize::from(core), requests) {
                     self.bring_runs(&all)?;
+                    if let Some(cut) = self.held.take() {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
         }
@@ -169,7 +248,12 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     fn prepare_segment(&mut self, core: u16) -> Result<(), StorageError> {
-        match self.store.prepare_segment(LogNumber(u32::from(core))) {
+        let mut prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        // On a full disk no segment waits for the archive any more.
+        if prepared.as_ref().is_err_and(StorageError::is_no_space) && self.recycle()? > 0 {
+            prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        }
+        match prepared {
             Ok(segment) => self.bring(core, Brought::Segment(segment)),
             Err(error) if error.is_no_space() => self.answer(core, StoreAnswer::NoSpace(error.to_string())),
             Err(error) => return Err(error),
@@ -200,7 +284,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.store.record_minute(*minute)?;
                 self.answer(*core, StoreAnswer::MinuteRecorded(*minute));
             }
-            Errand::WriteCut(parts) => self.write_cut(parts)?,
+            Errand::WriteCut(cut) => self.write_cut(cut)?,
         }
         Ok(())
     }
@@ -265,24 +349,31 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
-        if self.store.is_covered(parts) {
+    fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
+        if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
-            self.tell_horizon(parts);
-            return Ok(());
+            return self.plan_chores(cut.arrivals_from_ms());
         }
-        let header = self.store.write_cut(parts)?;
+        let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
-        self.tell_horizon(parts);
-        Ok(())
+        self.chores.rollups.show(&self.store);
+        self.plan_chores(cut.arrivals_from_ms())?;
+        self.archive_on(None)
     }
 
-    /// Every view that arrived before the earliest of the parts' horizons is in a cut file now.
-    fn tell_horizon(&self, parts: &[CorePart]) {
-        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min();
-        horizon_ms.into_iter().for_each(|horizon_ms| self.horizons.send(horizon_ms));
+    /// Takes what the archive's helper has done, and gives it what is to be done next.
+    fn archive_on(&mut self, done: Option<ArchiveDone>) -> Result<(), StorageError> {
+        if let Some(done) = done {
+            self.chores.archive.take(&mut self.store, done)?;
+            self.recycle()?;
+        }
+        match self.chores.archive.go_on(&mut self.store, self.log_retention_bytes) {
+            // What could not be removed on a full disk is tried again; what was just cut must not be.
+            Err(error) if error.is_no_space() => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -291,7 +382,7 @@ impl<D: Disk> Storekeeper<D> {
         let cores = self.desks.len() as u16;
         for request in &all[0] {
             let (window, change) = (request.window, request.change);
-            self.store.runs(request, |shard, entries| {
+            self.store.runs(request, self.held.as_ref(), |shard, entries| {
                 let slice = RunSlice { window, change, shard, entries };
                 self.answer(shard_owner(shard, cores), StoreAnswer::Run(slice));
             })?;
@@ -322,9 +413,14 @@ impl<D: Disk> Storekeeper<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archivist::archive_desk;
+    use crate::historian::{Historian, HistoryRules};
+    use crate::jobs::job_helper;
+    use crate::rollups::SharedFigures;
     use crate::runtime::Parking;
     use crossbeam_channel::bounded;
     use highwater_proto::InstanceId;
+    use highwater_ranking::Calendar;
     use highwater_storage::{Directory, DirectoryId, MemoryDisk, OpenOptions};
 
     const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -353,7 +449,15 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let keeper = Storekeeper::new(store, 0, Horizons::new().0, received, vec![desk], Arc::default());
+        let retention = Duration::from_secs(3600);
+        let rules = HistoryRules { directory: create, calendar: Calendar::default(), retention, new_at_ms: None };
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (jobs, helper) = job_helper(shared.clone(), Historian::new(shared.clone(), rules), Arc::default());
+        std::thread::spawn(move || helper.run());
+        let rollups = Rollups::new(SharedFigures::default());
+        let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(shared, rules), archive };
+        let keeper = Storekeeper::new(store, 0, received, vec![desk], chores, Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 

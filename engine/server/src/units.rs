@@ -158,6 +158,36 @@ pub fn time_text(time_ms: u64) -> String {
     time.unwrap_or(Timestamp::MAX).to_string()
 }
 
+/// How much of something is kept: by age and by size, whichever is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// For how long.
+    pub age: Duration,
+    /// How many bytes.
+    pub size: ByteSize,
+}
+
+/// What may be asked to be kept. A file of the archive is at most a little longer than a segment, and fits.
+const KEPT_AGE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3650 * 24 * 3600);
+const KEPT_BYTES: RangeInclusive<u64> = 128 << 20..=1 << 50;
+const _: () = assert!(*KEPT_BYTES.start() >= 2 * highwater_storage::SEGMENT_BYTES_DEFAULT);
+
+/// Reads a duration and a size with a comma between, in either order, such as `24h,10GiB`.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn kept(text: &str) -> Result<Kept, String> {
+    let choice = "what is kept is a duration and a size with a comma between, such as 24h,10GiB";
+    let Some((one, other)) = text.split_once(',').filter(|(_, other)| !other.contains(',')) else {
+        return Err(choice.to_owned());
+    };
+    let is_duration = |text: &str| DURATION_UNITS.iter().any(|(name, _)| text.trim().ends_with(name));
+    let (age, bytes) = if is_duration(one) || !is_duration(other) { (one, other) } else { (other, one) };
+    let age = duration(age, KEPT_AGE).map_err(|error| format!("{:?}: {error}; {choice}", age.trim()))?;
+    let size = size(bytes, KEPT_BYTES).map_err(|error| format!("{:?}: {error}; {choice}", bytes.trim()))?;
+    Ok(Kept { age, size })
+}
+
 /// Reads what a switch is set to.
 ///
 /// # Errors
@@ -255,7 +285,8 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_an_example() {
-        for text in ["", "now", "2024", "2024-02-30", "20240715", "2024-07-15T18:00", "2024-07-15T18:00:00", "1720000000"]
+        for text in
+            ["", "now", "2024", "2024-02-30", "20240715", "2024-07-15T18:00", "2024-07-15T18:00:00", "1720000000"]
         {
             let refused = time_ms(text).unwrap_err();
             assert!(refused.contains("2024-07-15T18:00:00Z"), "{text}: {refused}");
@@ -329,6 +360,27 @@ mod tests {
             ("99999999999999999999s", &["a number with its unit"]),
         ] {
             let refused = duration(text, ANY_TIME).unwrap_err();
+            words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_a_duration_and_a_size_in_either_order() {
+        let expected = Kept { age: Duration::from_secs(24 * 3600), size: ByteSize::gib(10) };
+        for text in ["24h,10GiB", "10GiB,24h", " 1d , 10 gib "] {
+            assert_eq!(kept(text), Ok(expected), "{text}");
+        }
+        for (text, words) in [
+            ("24h", &["a comma between", "24h,10GiB"][..]),
+            ("10GiB", &["a comma between"]),
+            ("24h,10GiB,1s", &["a comma between"]),
+            ("24,10GiB", &["\"24\"", "unit is missing"]),
+            ("24h,10", &["\"10\"", "unit is missing", "GiB"]),
+            ("1s,10GiB", &["\"1s\"", "1m to 3650d are allowed"]),
+            ("24h,1MiB", &["\"1MiB\"", "128MiB to 1024TiB are allowed"]),
+            ("24h,2h", &["\"2h\"", "GiB"]),
+        ] {
+            let refused = kept(text).unwrap_err();
             words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
         }
     }

@@ -7,7 +7,8 @@ use highwater_disk::FileDisk;
 use highwater_proto::{Epoch, InstanceId};
 use highwater_ranking::{CoreCut, Minute, ShardCut, SlotCount};
 use highwater_storage::{
-    CorePart, Directory, DirectoryId, LogNumber, LogPosition, OpenOptions, ProducerTableImage, StorageError, Store,
+    CorePart, Directory, DirectoryId, LogNumber, LogPosition, OpenOptions, PreparedCut, ProducerTableImage,
+    StorageError, Store,
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -49,7 +50,7 @@ impl Place {
         let cut = CoreCut { epoch: Epoch(9), time_ms, minute: MINUTE, arrivals_from_ms: time_ms, shards: vec![shard] };
         let position = LogPosition { generation, position: 4096 };
         let producers = ProducerTableImage::default();
-        store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+        store.write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }])).unwrap();
         place
     }
 

@@ -57,6 +57,7 @@ pub use record::{
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
 pub use store::{
-    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, Store, StoreFigures, stranger,
+    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
+    stranger,
 };
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};

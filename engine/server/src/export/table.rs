@@ -5,8 +5,8 @@
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use clap::ValueEnum;
-use serde::Serialize;
 use highwater_storage::Grain;
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 

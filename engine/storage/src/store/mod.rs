@@ -9,6 +9,8 @@
 
 mod archiving;
 mod catalog;
+mod opening;
+mod prepared;
 mod recovery;
 mod rollups;
 mod segments;
@@ -19,29 +21,26 @@ use highwater_proto::Epoch;
 use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
 pub use archiving::{ArchiveFigures, ArchivePlan};
+pub use opening::stranger;
+use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
+pub(crate) use opening::{exists, list, log_directories};
+pub use prepared::PreparedCut;
+use prepared::SLICE_ENTRIES;
 pub use recovery::CutsReplayed;
 pub use rollups::{FileFigures, StoreFigures};
 
-use crate::archive::{ARCHIVE_DIR, ArchiveCatalog, ArchiveRetention};
-use crate::base::BASES_DIR;
+use crate::archive::{ArchiveCatalog, ArchiveRetention};
 use crate::chains::{Chains, Keep, Question, Scope};
 use crate::container::{Block, CutHeader, remove_if_there, temporary_path};
 use crate::cut::{CUTS_DIR, create_cut, cut_path, open_cut};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::history::HISTORY_DIR;
-use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
+use crate::position::{LogIdentity, LogNumber, LogPosition};
 use crate::producers::ProducerTableImage;
-use crate::rollup::{ROLLUPS_DIR, Retention, RollupRule};
+use crate::rollup::{Retention, RollupRule};
 use crate::state::{ClosedGeneration, StoreState};
 use catalog::{HeldBase, sweep};
-
-/// Directories of closed files and of the archive.
-const MADE_DIRS: [&str; 4] = [CUTS_DIR, ROLLUPS_DIR, BASES_DIR, ARCHIVE_DIR];
-
-/// Entries of one slice of runs that were asked for.
-const SLICE_ENTRIES: usize = 1 << 14;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +126,7 @@ impl<D: Disk> Store<D> {
     /// When files are missing, damaged, foreign or newer, a required setting differs, or the disk refuses.
     pub fn open(disk: D, options: OpenOptions) -> Result<Self, StorageError> {
         let directory = open_directory(&disk, &options)?;
-        for dir in MADE_DIRS {
+        for dir in CLOSED_DIRS {
             disk.create_dir(dir).map_err(|error| StorageError::io("create directory", dir, error))?;
         }
         sync_names(&disk)?;
@@ -234,29 +233,25 @@ impl<D: Disk> Store<D> {
         LogIdentity { directory: self.directory.id, log, generation: self.state.generation }
     }
 
-    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes
-    /// its time.
+    /// Writes the next cut file.
     ///
     /// # Errors
     /// With [`StorageError::is_no_space`] nothing has changed: call again later. On any other error the process must
     /// end.
     ///
     /// # Panics
-    /// When generations are not open, a log has no part or two, parts are of different epochs, or a position is behind
-    /// what is covered already.
-    pub fn write_cut(&mut self, parts: &[CorePart]) -> Result<CutHeader, StorageError> {
-        let first = &parts.first().expect("a cut has a part for each core").cut;
-        assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
+    /// When generations are not open, a log has no part or two, or a position is behind what is covered already.
+    pub fn write_cut(&mut self, cut: &PreparedCut) -> Result<CutHeader, StorageError> {
         let header = CutHeader {
             directory: self.directory.id,
             number: self.last_number() + 1,
-            epoch: first.epoch,
-            time_ms: first.time_ms,
-            minute: first.minute,
-            arrivals_from_ms: first.arrivals_from_ms,
+            epoch: cut.epoch,
+            time_ms: cut.time_ms,
+            minute: cut.minute,
+            arrivals_from_ms: cut.arrivals_from_ms,
         };
-        let positions = self.cut_positions(parts);
-        let written = self.write_parts(&header, &positions, parts);
+        let positions = self.cut_positions(&cut.positions);
+        let written = self.write_parts(&header, &positions, cut);
         if written.as_ref().is_err_and(StorageError::is_no_space) {
             // What was written so far would only keep others from the room that is left.
             remove_if_there(&self.disk, &temporary_path(&cut_path(header.number)))?;
@@ -271,16 +266,14 @@ impl<D: Disk> Store<D> {
         &self,
         header: &CutHeader,
         positions: &[(LogNumber, LogPosition)],
-        parts: &[CorePart],
+        cut: &PreparedCut,
     ) -> Result<Vec<Block>, StorageError> {
         let mut writer = create_cut(&self.disk, header)?;
         writer.positions(positions)?;
-        writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
-        for shard in parts.iter().flat_map(|part| &part.cut.shards) {
-            // One shard at a time is copied, so that the parts are still there when the disk is full.
-            let (ids, runs) = shard.clone().into_runs();
-            writer.ids(&ids)?;
-            writer.runs(ids.shard, &runs)?;
+        writer.producers(cut.producers.iter())?;
+        for (ids, runs) in &cut.shards {
+            writer.ids(ids)?;
+            writer.runs(ids.shard, runs)?;
         }
         let sealed = writer.seal()?;
         sealed.name(&self.disk)?;
@@ -288,24 +281,30 @@ impl<D: Disk> Store<D> {
         Ok(sealed.blocks)
     }
 
-    /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
+    /// Whether a cut does not go beyond what the cut files hold already, so that a file of it would say nothing.
     #[must_use]
-    pub fn is_covered(&self, parts: &[CorePart]) -> bool {
-        parts.iter().all(|part| {
-            let start = LogPosition::start_of(self.state.generation);
-            part.position <= self.covered(part.log).max(start)
-        })
+    pub fn is_covered(&self, cut: &PreparedCut) -> bool {
+        let start = LogPosition::start_of(self.state.generation);
+        cut.positions.iter().all(|(log, position)| *position <= self.covered(*log).max(start))
     }
 
-    /// Hands out all runs of the minutes and classes asked for, in slices of one shard. A slice may name a slot more than
-    /// once.
+    /// Hands out all runs of the minutes and classes asked for from all closed files, and from a cut that is not written
+    /// yet, in slices of one shard. A slice may name a slot more than once.
     ///
     /// # Errors
     /// When a file cannot be read or does not verify.
     ///
     /// # Panics
     /// When the minutes begin or end within a period of which retention has left only the whole.
-    pub fn runs(&self, request: &RunRequest, visit: impl FnMut(u16, Vec<SlotCount>)) -> Result<(), StorageError> {
+    pub fn runs(
+        &self,
+        request: &RunRequest,
+        unwritten: Option<&PreparedCut>,
+        mut visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        if let Some(cut) = unwritten {
+            cut.runs(request, &mut visit);
+        }
         self.runs_in(Scope::All, request, visit)
     }
 
@@ -333,12 +332,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StorageError> {
         let classes = FinalityClass(0)..=request.class_max;
         let question = Question { minutes: request.minutes.clone(), classes, shard: None, scope };
-        let mut slices = vec![Vec::new(); usize::from(self.directory.shards)];
+        let mut slices: Vec<Vec<SlotCount>> = vec![Vec::new(); usize::from(self.directory.shards)];
         self.chains.visit(&self.disk, &question, |shard, entries| {
             let Some(slice) = slices.get_mut(usize::from(shard)) else { return };
             slice.extend_from_slice(entries);
-            if slice.len() >= SLICE_ENTRIES {
-                visit(shard, std::mem::take(slice));
+            while slice.len() >= SLICE_ENTRIES {
+                let rest = slice.split_off(SLICE_ENTRIES);
+                visit(shard, std::mem::replace(slice, rest));
             }
         })?;
         for (shard, slice) in (0..).zip(slices).filter(|(_, slice)| !slice.is_empty()) {
@@ -360,16 +360,15 @@ impl<D: Disk> Store<D> {
 
     /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by
     /// their recorded ends, since all they hold was replayed.
-    fn cut_positions(&self, parts: &[CorePart]) -> Vec<(LogNumber, LogPosition)> {
+    fn cut_positions(&self, parts: &[(LogNumber, LogPosition)]) -> Vec<(LogNumber, LogPosition)> {
         assert_eq!(self.stage, Stage::Open, "cuts are written when generations are open");
-        let mut logs: Vec<u32> = parts.iter().map(|part| part.log.0).collect();
+        let mut logs: Vec<u32> = parts.iter().map(|(log, _)| log.0).collect();
         logs.sort_unstable();
         assert!(logs.iter().copied().eq(0..self.state.logs_open), "each open log has one part: {logs:?}");
-        let mut positions: Vec<(LogNumber, LogPosition)> = Vec::new();
-        for part in parts {
-            assert_eq!(part.position.generation, self.state.generation, "a part covers its open generation");
-            assert!(part.position >= self.covered(part.log), "what is covered only grows");
-            positions.push((part.log, part.position));
+        let mut positions = parts.to_vec();
+        for (log, position) in parts {
+            assert_eq!(position.generation, self.state.generation, "a part covers its open generation");
+            assert!(*position >= self.covered(*log), "what is covered only grows");
         }
         for closed in self.state.closed.iter().filter(|closed| closed.log.0 >= self.state.logs_open) {
             match positions.iter_mut().find(|(log, _)| *log == closed.log) {
@@ -392,102 +391,4 @@ impl<D: Disk> Store<D> {
         self.state = state;
         Ok(())
     }
-}
-
-/// What may be in a directory that is to become a data directory: the lock and keys are made before it is one, and a
-/// file system of its own begins with a folder of its own.
-const NAMES_ALLOWED_BEFORE: [&str; 4] = ["lock", "directory.hw.tmp", "tls", "lost+found"];
-
-/// Of the names in a directory the first that keeps it from becoming a data directory; none when it is one already.
-#[must_use]
-pub fn stranger(names: &[String]) -> Option<&str> {
-    if names.iter().any(|name| name == Directory::PATH || is_made_later(name)) {
-        return None;
-    }
-    names.iter().map(String::as_str).find(|name| !NAMES_ALLOWED_BEFORE.contains(name))
-}
-
-/// Whether this is made only after the directory file.
-fn is_made_later(name: &str) -> bool {
-    name == StoreState::PATH || name == HISTORY_DIR || MADE_DIRS.contains(&name) || is_log_directory(name)
-}
-
-pub(crate) fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
-    disk.exists(path).map_err(|error| StorageError::io("look for", path, error))
-}
-
-pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StorageError> {
-    disk.list(dir).map_err(|error| StorageError::io("list", if dir.is_empty() { "." } else { dir }, error))
-}
-
-fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<Directory, StorageError> {
-    let Some(directory) = Directory::read(disk)? else {
-        options.create.check()?;
-        if let Some(name) = list(disk, "")?.into_iter().find(|name| is_made_later(name)) {
-            let why = format!("{name} is there, and belongs to a data directory");
-            return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
-        }
-        options.create.write(disk)?;
-        return Ok(options.create);
-    };
-    if let Some(requested) = options.require_shards.filter(|shards| *shards != directory.shards) {
-        let (requested, stored) = (u64::from(requested), u64::from(directory.shards));
-        return Err(StorageError::FixedSetting { setting: "shards", requested, stored });
-    }
-    if let Some(requested) = options.require_lateness_max_ms.filter(|late| *late != directory.lateness_max_ms) {
-        let stored = directory.lateness_max_ms;
-        return Err(StorageError::FixedSetting { setting: "lateness_max_ms", requested, stored });
-    }
-    Ok(directory)
-}
-
-fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<StoreState, StorageError> {
-    if let Some(state) = StoreState::read(disk, directory.id)? {
-        return Ok(state);
-    }
-    let mut held = list(disk, CUTS_DIR)?.into_iter().find(|name| name.ends_with(".cut"));
-    held = held.or(list(disk, BASES_DIR)?.into_iter().find(|name| name.ends_with(".base")));
-    for dir in log_directories(disk)? {
-        held = held.or(list(disk, &dir)?.into_iter().find(|name| parse_segment_name(name).is_some()));
-    }
-    if let Some(name) = held {
-        let why = format!("{name} is there, and is made only after it");
-        return Err(StorageError::Missing { file: StoreState::PATH.to_owned(), why });
-    }
-    let state = StoreState::default();
-    state.write(disk, directory.id)?;
-    Ok(state)
-}
-
-fn is_log_directory(name: &str) -> bool {
-    name.strip_prefix("log-").is_some_and(|number| number.parse::<u32>().is_ok())
-}
-
-pub(crate) fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
-    Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
-}
-
-/// Makes every name durable before it is believed: a killed process may have left some that a power cut would take
-/// away.
-fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
-    let mut dirs = log_directories(disk)?;
-    dirs.extend(MADE_DIRS.map(str::to_owned));
-    dirs.push(String::new());
-    for dir in dirs {
-        disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
-    }
-    Ok(())
-}
-
-/// Removes what a crash left half made.
-fn remove_temporary_files(disk: &dyn Disk) -> Result<(), StorageError> {
-    let mut dirs = log_directories(disk)?;
-    dirs.extend(MADE_DIRS.map(str::to_owned));
-    for dir in dirs {
-        for name in list(disk, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
-            let path = format!("{dir}/{name}");
-            disk.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
-        }
-    }
-    Ok(())
 }

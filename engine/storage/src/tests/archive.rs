@@ -8,8 +8,8 @@ use highwater_ranking::{CoreCut, Minute};
 use super::support::{SEGMENT_BYTES, batch, limits, options, refused};
 use crate::{
     AppendRoom, ArchiveOutcome, ArchivePart, ArchivePlan, ArchiveRange, ArchiveReader, ArchiveRetention, CorePart,
-    Disk, LogDevice, LogNumber, LogPosition, LogWriter, MemoryDisk, MemoryLogDevice, OpenOptions, ProducerTableImage,
-    RecordMeta, StorageError, Store,
+    Disk, LogDevice, LogNumber, LogPosition, LogWriter, MemoryDisk, MemoryLogDevice, OpenOptions, PreparedCut,
+    ProducerTableImage, RecordMeta, StorageError, Store,
 };
 
 const PRODUCER: u128 = 6;
@@ -98,7 +98,7 @@ impl Engine {
             CoreCut { epoch: Epoch(self.epoch), time_ms, minute: Minute(7), arrivals_from_ms: 0, shards: Vec::new() };
         let position = self.writer.durable_end();
         let part = CorePart { log: LOG, position, cut, producers: ProducerTableImage::default() };
-        self.store.write_cut(&[part])?;
+        self.store.write_cut(&PreparedCut::new(vec![part]))?;
         self.epoch += 1;
         Ok(())
     }

@@ -1,0 +1,135 @@
+//! When roll-ups are handed out, and what is said of them: for the one that owns the data directory.
+//!
+//! Not the work, which is another helper's, and not the files, which are the store's. Invariant: at most one roll-up is
+//! on its way, and none is begun once the process stops.
+
+use crate::jobs::{Job, JobDesk};
+use arc_swap::ArcSwap;
+use highwater_storage::{Disk, HistoryNeeds, RollupDone, RollupStop, StorageError, Store, StoreFigures};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is known of the closed files, for the metrics page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageFigures {
+    /// Number and length of the files, by kind.
+    pub files: StoreFigures,
+    /// Roll-ups committed since the start.
+    pub rollups: u64,
+    /// Roll-ups given up for want of room since the start.
+    pub rollups_without_room: u64,
+    /// Milliseconds that the committed ones took together.
+    pub rollup_ms: u64,
+    /// Views in the cuts that they took.
+    pub rollup_views: u64,
+    /// Bytes that they wrote.
+    pub rollup_bytes: u64,
+}
+
+/// What the owner of the figures and its readers share.
+pub type SharedFigures = Arc<ArcSwap<StorageFigures>>;
+
+/// Roll-ups, as the owner of the data directory sees them.
+pub struct Rollups {
+    figures: StorageFigures,
+    shared: SharedFigures,
+    /// Whether the last one found no room, which is said once.
+    lacks_room: bool,
+}
+
+impl Rollups {
+    /// None yet.
+    pub fn new(shared: SharedFigures) -> Self {
+        Self { figures: StorageFigures::default(), shared, lacks_room: false }
+    }
+
+    /// Hands out the next roll-up when it is due and no job is being done. What history `needs` is kept.
+    ///
+    /// # Errors
+    /// When the disk refuses to say how much is free.
+    pub fn plan<D: Disk>(
+        &mut self,
+        desk: &mut JobDesk,
+        store: &Store<D>,
+        needs: &HistoryNeeds,
+    ) -> Result<(), StorageError> {
+        if desk.is_busy() {
+            return Ok(());
+        }
+        match store.plan_rollup(needs) {
+            Ok(Some(plan)) => {
+                let (first, last) = plan.cuts();
+                tracing::debug!(first, last, "roll-up begun");
+                desk.hand_out(Job::Rollup(Box::new(plan)));
+            }
+            Ok(None) => {}
+            Err(error) if error.is_no_space() => self.no_room(&error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes over what came of a job.
+    ///
+    /// # Errors
+    /// When the job failed or its files cannot be read; the process must end then.
+    pub fn take_over<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        result: Result<RollupDone, RollupStop>,
+        took: Duration,
+    ) -> Result<(), StorageError> {
+        let done = match result {
+            Ok(done) => done,
+            Err(RollupStop::Stopped) => return Ok(()),
+            Err(RollupStop::NoSpace(error)) => {
+                self.figures.rollups_without_room += 1;
+                self.no_room(&error);
+                self.show(store);
+                return Ok(());
+            }
+            Err(RollupStop::Failed(error)) => return Err(error),
+        };
+        match store.finish_rollup(&done) {
+            // What is left is removed with the next one.
+            Err(error) if error.is_no_space() => self.no_room(&error),
+            outcome => {
+                outcome?;
+                self.lacks_room = false;
+            }
+        }
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.figures.rollups += 1;
+        self.figures.rollup_ms += took_ms;
+        self.figures.rollup_views += done.views;
+        self.figures.rollup_bytes += done.bytes;
+        self.show(store);
+        tracing::info!(
+            base = done.base,
+            cuts = done.cuts,
+            views = done.views,
+            bytes = done.bytes,
+            took_ms,
+            "rolled up"
+        );
+        Ok(())
+    }
+
+    /// Shows readers how the files are now.
+    pub fn show<D: Disk>(&mut self, store: &Store<D>) {
+        self.figures.files = store.figures();
+        self.shared.store(Arc::new(self.figures));
+    }
+
+    fn no_room(&mut self, error: &StorageError) {
+        if !std::mem::replace(&mut self.lacks_room, true) {
+            tracing::error!("no room for a roll-up, which is tried again with the next cut file: {error}");
+        }
+    }
+}
+
+/// So many minutes, as far as they fit.
+#[must_use]
+pub fn minutes(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs() / 60).unwrap_or(u32::MAX)
+}
