@@ -35,7 +35,6 @@ pub(super) struct World {
     /// Of the newest cut.
     pub(super) epoch: u64,
     time_ms: u64,
-    cuts: u64,
 }
 
 /// What a table must hold.
@@ -73,7 +72,6 @@ impl World {
             videos: Vec::new(),
             epoch: 0,
             time_ms: 0,
-            cuts: 0,
         };
         world.store();
         world
@@ -93,7 +91,6 @@ impl World {
             let minute = START + SPAN / 14 * cut;
             world.epoch += u64::from(random.random_range(1..100u32));
             world.time_ms = Minute(minute).end_ms() + 500;
-            world.cuts += 1;
             let shards = (0..SHARDS).map(|shard| world.shard_cut(shard, minute, &mut slots, &mut random)).collect();
             let core = CoreCut {
                 epoch: Epoch(world.epoch),
@@ -209,12 +206,15 @@ impl World {
         Counted { rows: rows.into_iter().collect(), views: counts.values().sum(), end_ms: Minute(end).start_ms() }
     }
 
-    /// Damages the newest cut file in its middle.
-    pub(super) fn flip_a_byte_of_the_last_cut(&self) {
-        let file = self.disk.open(&format!("cuts/cut-{:010}.cut", self.cuts), Access::Write).unwrap();
-        let at = file.len().unwrap() / 2;
-        let mut byte = [0];
-        file.read_at(&mut byte, at).unwrap();
-        file.write_at(&[byte[0] ^ 1], at).unwrap();
+    /// Damages every closed file in its middle.
+    pub(super) fn flip_a_byte_of_each_file(&self) {
+        let closed = ["cuts/", "rollups/", "bases/"];
+        for path in self.disk.paths().iter().filter(|path| closed.iter().any(|dir| path.starts_with(dir))) {
+            let file = self.disk.open(path, Access::Write).unwrap();
+            let at = file.len().unwrap() / 2;
+            let mut byte = [0];
+            file.read_at(&mut byte, at).unwrap();
+            file.write_at(&[byte[0] ^ 1], at).unwrap();
+        }
     }
 }
