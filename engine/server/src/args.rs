@@ -9,7 +9,7 @@ use crate::runtime::Runtime;
 use crate::units::{self, Kept, duration, size};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use highwater_proto::Period;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -99,6 +99,10 @@ pub enum Command {
     /// Write a table out of a data directory as Parquet or CSV, while the engine runs or not.
     #[command(after_long_help = EXPORT_HELP)]
     Export(ExportArguments),
+    /// Hold what a data directory stores, and what its engine serves, against the accepted views and against itself.
+    ///
+    /// It changes nothing and may run beside the engine. Exit code 0 when all agrees, 1 when anything differs.
+    Audit(AuditArguments),
     /// Check a configuration file, or print an example of one.
     Config(ConfigArguments),
     /// Print the man page, or write one for each command.
@@ -155,6 +159,12 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
     pub history_retention: Duration,
+    /// How long after its end a calendar hour, day or month is final, 0s to 3650d; fixed once the data directory exists.
+    ///
+    /// A view that comes later counts in the other windows only. A new data directory has 10m unless it is given.
+    #[arg(long, env = "HIGHWATER_LATENESS_MAX", value_name = "DURATION", help_heading = "Storage",
+        value_parser = |text: &str| duration(text, Duration::ZERO..=10 * YEAR))]
+    pub lateness_max: Option<Duration>,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.
@@ -334,6 +344,33 @@ pub struct ExportArguments {
     /// Replace the file of --out if there is one.
     #[arg(long)]
     pub force: bool,
+}
+
+/// Flags of `highwater audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArguments {
+    /// The engine's data directory; it is read, and nothing in it is changed or locked.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// UDP address of any core of its engine, to compare what is served as well; needs --ca.
+    #[arg(long, value_name = "HOST:PORT", value_parser = units::remote, requires = "ca")]
+    pub engine: Option<String>,
+    /// Authority (PEM) that the engine's certificate is checked against: DIR/tls/ca.pem.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub ca: Option<PathBuf>,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: AuditFormat,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// A line for each thing.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// What `highwater config` is asked for.

@@ -6,10 +6,12 @@
 
 use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
+use crate::closed_lists::StoredLists;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::historian::{Closing, Historian, HistoryRules};
+use crate::history;
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
@@ -31,8 +33,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    ArchiveRetention, Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
-    SEGMENT_BYTES_DEFAULT, Store,
+    ArchiveRetention, Directory, DirectoryId, Disk, History, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
+    Retention, SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -45,8 +47,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-/// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
-const LATENESS_MAX_MS: u64 = 600_000;
+/// How long after its end a calendar period of a new data directory is final, when nothing else is asked for.
+const LATENESS_MAX_DEFAULT: Duration = Duration::from_mins(10);
 
 /// Shards of a new data directory when none are asked for.
 const SHARDS_DEFAULT: u16 = 16;
@@ -118,7 +120,7 @@ impl Engine {
         let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
         let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
-        let history = history_rules(&store, arguments, origin);
+        let history_rules = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
@@ -142,22 +144,25 @@ impl Engine {
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
-        let archive = Arc::default();
+        let (archive, storage) = (Arc::default(), SharedFigures::default());
         let metrics = MetricsText {
             memory_bytes: arguments.memory.as_u64(),
             connections_max,
             drops,
             archive: Arc::clone(&archive),
+            storage: storage.clone(),
         };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
-        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
+        let lists = StoredLists::new(History::read_only(disk.clone(), directory.id), directory.lateness_max_ms);
+        let (history_helper, history_ports, history_door) = history::open(Box::new(lists), directory.instance, &wakers);
+        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups);
-        for (number, ((((pipeline, ring), driver), parking), lookups)) in (0..).zip(parts) {
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history_ports);
+        for (number, (((((pipeline, ring), driver), parking), lookups), history)) in (0..).zip(parts) {
             let (brought_sender, brought) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
@@ -173,6 +178,7 @@ impl Engine {
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
+                history,
                 tokens: tokens.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
@@ -181,11 +187,10 @@ impl Engine {
         }
         drop((errands, tops));
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
-        let historian = Historian::new(disk.clone(), history);
+        let historian = Historian::new(disk.clone(), history_rules);
         let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
-        let storage = SharedFigures::default();
         let rollups = Rollups::new(storage.clone());
-        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history), archive };
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
         let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
@@ -195,6 +200,7 @@ impl Engine {
             helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
+            helpers.spawn("history", move || history_helper.run())?,
         ];
         let spawn = |((core, parking), cpu): ((Core, Parking), &usize)| {
             runtime::spawn(arguments.runtime, *cpu, core, parking, origin)
@@ -283,7 +289,7 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         instance: InstanceId(random.random()),
         hash_seed: random.random(),
         shards: arguments.shards.unwrap_or(SHARDS_DEFAULT),
-        lateness_max_ms: LATENESS_MAX_MS,
+        lateness_max_ms: lateness_ms(arguments.lateness_max.unwrap_or(LATENESS_MAX_DEFAULT)),
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
     let retention = Retention {
@@ -293,8 +299,18 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
     };
     let kept = arguments.archive_retention;
     let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
-    let options = OpenOptions { require_shards: arguments.shards, retention, archive, ..OpenOptions::new(create) };
+    let options = OpenOptions {
+        require_shards: arguments.shards,
+        require_lateness_max_ms: arguments.lateness_max.map(lateness_ms),
+        retention,
+        archive,
+        ..OpenOptions::new(create)
+    };
     Ok(Store::open(disk, options)?)
+}
+
+fn lateness_ms(lateness_max: Duration) -> u64 {
+    lateness_max.as_millis() as u64 // at most ten years
 }
 
 /// How history is kept, as of a store whose logs were not opened yet.

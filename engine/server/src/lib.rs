@@ -7,7 +7,9 @@
 
 pub mod archivist;
 pub mod args;
+pub mod audit;
 pub mod checks;
+pub mod closed_lists;
 pub mod config;
 pub mod core;
 pub mod demo;
@@ -17,6 +19,7 @@ pub mod export;
 pub mod fatal;
 pub mod helpers;
 pub mod historian;
+pub mod history;
 pub mod jobs;
 pub mod live;
 pub mod lookups;

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct StorageFigures {
     /// Number and length of the files, by kind.
     pub files: StoreFigures,
+    /// What the data directory's file system has left, in bytes.
+    pub free_bytes: u64,
     /// Roll-ups committed since the start.
     pub rollups: u64,
     /// Roll-ups given up for want of room since the start.
@@ -118,6 +120,8 @@ impl Rollups {
     /// Shows readers how the files are now.
     pub fn show<D: Disk>(&mut self, store: &Store<D>) {
         self.figures.files = store.figures();
+        // Should it not say so now, it was right a minute ago.
+        self.figures.free_bytes = store.disk().free_bytes().unwrap_or(self.figures.free_bytes);
         self.shared.store(Arc::new(self.figures));
     }
 

@@ -130,34 +130,6 @@ pub fn duration_text(duration: Duration) -> String {
     whole.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", milliseconds / unit))
 }
 
-/// Reads a time in whole milliseconds since 1970: RFC 3339, or a date, which stands for its first moment in UTC.
-///
-/// # Errors
-/// A text that says what is allowed.
-pub fn time_ms(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let is_date = text.len() == "2024-07-15".len();
-    let found: Option<Timestamp> = if is_date {
-        let date: Option<Date> = text.parse().ok();
-        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()).map(|zoned| zoned.timestamp())
-    } else {
-        text.parse().ok()
-    };
-    let Some(found) = found else {
-        return Err("a time is RFC 3339 or a date in UTC, such as 2024-07-15T18:00:00Z or 2024-07-15".to_owned());
-    };
-    if found.subsec_nanosecond() % 1_000_000 != 0 {
-        return Err("only whole milliseconds are kept: round it to three digits behind the second".to_owned());
-    }
-    u64::try_from(found.as_millisecond()).map_err(|_| "times before 1970 are not counted".to_owned())
-}
-
-/// A time as RFC 3339 in UTC, with as many digits behind the second as it needs.
-pub fn time_text(time_ms: u64) -> String {
-    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    time.unwrap_or(Timestamp::MAX).to_string()
-}
-
 /// How much of something is kept: by age and by size, whichever is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -186,6 +158,34 @@ pub fn kept(text: &str) -> Result<Kept, String> {
     let age = duration(age, KEPT_AGE).map_err(|error| format!("{:?}: {error}; {choice}", age.trim()))?;
     let size = size(bytes, KEPT_BYTES).map_err(|error| format!("{:?}: {error}; {choice}", bytes.trim()))?;
     Ok(Kept { age, size })
+}
+
+/// Reads a time in whole milliseconds since 1970: RFC 3339, or a date, which stands for its first moment in UTC.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn time_ms(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let is_date = text.len() == "2024-07-15".len();
+    let found: Option<Timestamp> = if is_date {
+        let date: Option<Date> = text.parse().ok();
+        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()).map(|zoned| zoned.timestamp())
+    } else {
+        text.parse().ok()
+    };
+    let Some(found) = found else {
+        return Err("a time is RFC 3339 or a date in UTC, such as 2024-07-15T18:00:00Z or 2024-07-15".to_owned());
+    };
+    if found.subsec_nanosecond() % 1_000_000 != 0 {
+        return Err("only whole milliseconds are kept: round it to three digits behind the second".to_owned());
+    }
+    u64::try_from(found.as_millisecond()).map_err(|_| "times before 1970 are not counted".to_owned())
+}
+
+/// A time as RFC 3339 in UTC, with as many digits behind the second as it needs.
+pub fn time_text(time_ms: u64) -> String {
+    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
 }
 
 /// Reads what a switch is set to.

@@ -60,4 +60,4 @@ pub use store::{
     ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
     stranger,
 };
-pub use tables::{Grain, ShardIdList, SlotSums, Tables};
+pub use tables::{BaseFacts, Grain, ShardIdList, SlotSums, TableFile, Tables};

@@ -126,6 +126,15 @@ impl ArchiveReader {
         &self.directory
     }
 
+    /// Logs of which there is something.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogNumber> {
+        let mut logs: Vec<LogNumber> = self.sources.keys().map(|(_, log, _)| *log).collect();
+        logs.sort_unstable();
+        logs.dedup();
+        logs
+    }
+
     /// Hands out the batches wanted, by generation, then log, then position. Tells what it has read: by generation, then
     /// log, then position, each stretch as long as can be. What the range excludes is told as read when it lies in a
     /// file or segment that had to be looked at.

@@ -139,6 +139,14 @@ impl History {
         Ok(periods)
     }
 
+    /// The start of the oldest period of a kind that has a list; none where no period has one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn oldest(&self, kind: CalendarPeriod) -> Result<Option<Minute>, StorageError> {
+        Ok(self.starts(kind)?.first().copied())
+    }
+
     /// The minute up to which all periods of a kind are closed; none before the first.
     ///
     /// # Errors
