@@ -71,6 +71,8 @@ impl Pipeline {
         let (position, producers) = self.cut_started.take().expect("a cut is closed by a marker that asked for one");
         self.cut_pushed = position;
         self.cuts_unwritten += 1;
-        self.errands.push_back(StoreRequest::WriteCut(Box::new(CutErrand { cut, position, producers })));
+        let minute_moves = cut.minute < self.counting.ranking.minute();
+        let errand = CutErrand { cut, position, producers, minute_moves };
+        self.errands.push_back(StoreRequest::WriteCut(Box::new(errand)));
     }
 }

@@ -44,6 +44,8 @@ pub struct CutErrand {
     pub position: LogPosition,
     /// The producers that have this core as their home, as of `position`.
     pub producers: ProducerTableImage,
+    /// Whether the engine's minute moves on, so that runs are asked for next.
+    pub minute_moves: bool,
 }
 
 /// Blocking work that the pinned core leaves to its helper.
@@ -60,7 +62,8 @@ pub enum StoreRequest {
     RecordMinute(Minute),
     /// Write a cut file, when every core has sent its part.
     WriteCut(Box<CutErrand>),
-    /// Read the runs that leave and enter the windows. Every core asks for the same, behind its part of a cut.
+    /// Read the runs that leave and enter the windows. Every core asks for the same, behind its part of a cut, which
+    /// need not be written before: its runs count all the same.
     Runs(Vec<RunRequest>),
 }
 

@@ -17,7 +17,7 @@ use crate::settle::{RowRule, counted_views};
 use highwater_proto::{Batch, Epoch, RefusedRange};
 use highwater_ranking::{Calendar, Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
-    CorePart, CutSection, Disk, DurableRecord, LogNumber, LogPosition, RecordKind, StorageError, Store,
+    CorePart, CutSection, Disk, DurableRecord, LogNumber, LogPosition, PreparedCut, RecordKind, StorageError, Store,
 };
 use std::collections::HashSet;
 
@@ -106,7 +106,7 @@ pub fn recover<D: Disk>(store: &mut Store<D>, plan: &RecoveryPlan) -> Result<Vec
     );
     let tables = std::mem::take(&mut replay.producers).share_out(plan.cores);
     if replay.records > 0 {
-        store.write_cut(&replay.cut(&tables, position, issued, time_ms))?;
+        store.write_cut(&PreparedCut::new(replay.cut(&tables, position, issued, time_ms)))?;
     }
     let share = |(ranking, producers)| Recovered { ranking, producers, position, issued, lease_end, time_ms };
     Ok(replay.rankings.into_iter().zip(tables).map(share).collect())

@@ -14,7 +14,7 @@ use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{CorePart, Disk, LogNumber, PreparedSegment, StorageError, Store};
+use highwater_storage::{CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub struct Storekeeper<D: Disk> {
     segments_wanted: VecDeque<u16>,
     parts: Gather<CorePart>,
     runs: Gather<Vec<RunRequest>>,
+    /// A cut that is written when the runs are brought that all cores wait for.
+    held: Option<PreparedCut>,
     /// What waits for room on the disk.
     stalled: Option<Stalled>,
     /// What came after it, in order.
@@ -86,7 +88,7 @@ struct Stalled {
 enum Errand {
     LeaseEpochs(u16, u64),
     RecordMinute(u16, Minute),
-    WriteCut(Vec<CorePart>),
+    WriteCut(PreparedCut),
 }
 
 impl fmt::Display for Errand {
@@ -120,6 +122,7 @@ impl<D: Disk> Storekeeper<D> {
             segments_wanted: VecDeque::new(),
             parts,
             runs,
+            held: None,
             stalled: None,
             behind: VecDeque::new(),
             chores,
@@ -210,15 +213,23 @@ impl<D: Disk> Storekeeper<D> {
             StoreRequest::LeaseEpochs { count } => self.try_to(Errand::LeaseEpochs(core, count))?,
             StoreRequest::RecordMinute(minute) => self.try_to(Errand::RecordMinute(core, minute))?,
             StoreRequest::WriteCut(errand) => {
-                let CutErrand { cut, position, producers } = *errand;
+                let CutErrand { cut, position, producers, minute_moves } = *errand;
                 let part = CorePart { log: LogNumber(u32::from(core)), position, cut, producers };
                 if let Some(parts) = self.parts.put(usize::from(core), part) {
-                    self.try_to(Errand::WriteCut(parts))?;
+                    let cut = PreparedCut::new(parts);
+                    if minute_moves {
+                        self.held = Some(cut);
+                    } else {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
             StoreRequest::Runs(requests) => {
                 if let Some(all) = self.runs.put(usize::from(core), requests) {
                     self.bring_runs(&all)?;
+                    if let Some(cut) = self.held.take() {
+                        self.try_to(Errand::WriteCut(cut))?;
+                    }
                 }
             }
         }
@@ -257,7 +268,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.store.record_minute(*minute)?;
                 self.answer(*core, StoreAnswer::MinuteRecorded(*minute));
             }
-            Errand::WriteCut(parts) => self.write_cut(parts)?,
+            Errand::WriteCut(cut) => self.write_cut(cut)?,
         }
         Ok(())
     }
@@ -322,12 +333,12 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    fn write_cut(&mut self, parts: &[CorePart]) -> Result<(), StorageError> {
-        if self.store.is_covered(parts) {
+    fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
+        if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
             return self.plan_chores(parts);
         }
-        let header = self.store.write_cut(parts)?;
+        let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
@@ -341,7 +352,7 @@ impl<D: Disk> Storekeeper<D> {
         let cores = self.desks.len() as u16;
         for request in &all[0] {
             let (window, change) = (request.window, request.change);
-            self.store.runs(request, |shard, entries| {
+            self.store.runs(request, self.held.as_ref(), |shard, entries| {
                 let slice = RunSlice { window, change, shard, entries };
                 self.answer(shard_owner(shard, cores), StoreAnswer::Run(slice));
             })?;

@@ -51,5 +51,5 @@ pub use record::{
 };
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, FileFigures, OpenOptions, Store, StoreFigures, stranger};
+pub use store::{CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures, stranger};
 pub use tables::{Grain, ShardIdList, SlotSums, Tables};

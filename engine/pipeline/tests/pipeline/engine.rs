@@ -14,7 +14,7 @@ use highwater_proto::{
 use highwater_ranking::{CoreTop, IdHash, RankingConfig, RunRequest, WindowLengths, merge};
 use highwater_storage::{
     CorePart, Directory, DirectoryId, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
-    OpenOptions, PreparedSegment, Retention, RollupRule, StorageError, Store,
+    OpenOptions, PreparedCut, PreparedSegment, Retention, RollupRule, StorageError, Store,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -155,7 +155,9 @@ pub(crate) struct Engine {
     pub(crate) rolling: Rolling,
     errands: VecDeque<(usize, StoreRequest)>,
     /// A cut that found the disk full; nothing else is written before it.
-    stalled_cut: Option<Vec<CorePart>>,
+    stalled_cut: Option<PreparedCut>,
+    /// A cut that is written when the runs are brought that all cores wait for.
+    held_cut: Option<PreparedCut>,
     parts: Gather<CorePart>,
     runs: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
@@ -206,6 +208,7 @@ impl Engine {
             rolling: Rolling::default(),
             errands: VecDeque::new(),
             stalled_cut: None,
+            held_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
             runs: Gather::new(usize::from(setup.cores)),
             tops: Gather::new(usize::from(setup.cores)),
@@ -271,8 +274,8 @@ impl Engine {
 
     /// Does the oldest errand. On a full disk it stays the oldest, and a core that waits for a segment is told.
     pub(crate) fn errand(&mut self) -> Result<bool, Died> {
-        if let Some(parts) = self.stalled_cut.take() {
-            self.write_cut(parts)?;
+        if let Some(cut) = self.stalled_cut.take() {
+            self.write_cut(cut)?;
             return Ok(self.stalled_cut.is_none() || self.deny_segment());
         }
         let Some((core, errand)) = self.errands.pop_front() else { return Ok(false) };
@@ -304,26 +307,34 @@ impl Engine {
                 answers.push_back(Brought::Answer(StoreAnswer::MinuteRecorded(minute)));
             }
             StoreRequest::WriteCut(errand) => {
-                let CutErrand { cut, position, producers } = *errand;
+                let CutErrand { cut, position, producers, minute_moves } = *errand;
                 if let Some(parts) = self.parts.put(core, CorePart { log, position, cut, producers }) {
-                    self.write_cut(parts)?;
+                    let cut = PreparedCut::new(parts);
+                    if minute_moves {
+                        self.held_cut = Some(cut);
+                    } else {
+                        self.write_cut(cut)?;
+                    }
                 }
             }
             StoreRequest::Runs(requests) => {
                 if let Some(all) = self.runs.put(core, requests) {
                     self.bring_runs(&all)?;
+                    if let Some(cut) = self.held_cut.take() {
+                        self.write_cut(cut)?;
+                    }
                 }
             }
         }
         Ok(true)
     }
 
-    fn write_cut(&mut self, parts: Vec<CorePart>) -> Result<(), Died> {
-        let is_empty = self.store.is_covered(&parts);
+    fn write_cut(&mut self, cut: PreparedCut) -> Result<(), Died> {
+        let is_empty = self.store.is_covered(&cut);
         if !is_empty {
-            let written = self.store.write_cut(&parts);
+            let written = self.store.write_cut(&cut);
             if written.as_ref().is_err_and(StorageError::is_no_space) {
-                self.stalled_cut = Some(parts);
+                self.stalled_cut = Some(cut);
                 return Ok(());
             }
             written?;
@@ -353,7 +364,7 @@ impl Engine {
         assert!(all.iter().all(|one| one == &all[0]), "the edges of all cores move alike: {all:?}");
         for request in &all[0] {
             let (window, change, cores) = (request.window, request.change, &mut self.cores);
-            self.store.runs(request, |shard, entries| {
+            self.store.runs(request, self.held_cut.as_ref(), |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
                 let slice = StoreAnswer::Run(RunSlice { window, change, shard, entries });
                 cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));

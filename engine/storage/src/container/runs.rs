@@ -6,8 +6,11 @@ use highwater_ranking::{FinalityClass, Minute, SlotCount};
 
 use crate::codec::{PutLe, TakeLe};
 
-/// Most entries in one piece, and so in one slice handed to a core.
-pub(crate) const PIECE_ENTRIES_MAX: usize = 1 << 14;
+/// Most entries in one piece that is written, and so in one slice handed to a core.
+pub(crate) const PIECE_ENTRIES_MAX: usize = 1 << 13;
+
+/// Most entries in one piece that is read: earlier engines wrote longer ones.
+const PIECE_ENTRIES_READ_MAX: usize = 1 << 14;
 
 /// Appends a piece; `minute_before` is that of the piece before it in the section, 0 for the first.
 pub(crate) fn put_piece(
@@ -75,7 +78,7 @@ impl Pieces {
         self.minute = self.minute.checked_add(reader.varint_u32()?)?;
         self.class = FinalityClass(reader.u8()?);
         let count = reader.varint_u32()? as usize;
-        if self.class > FinalityClass::MAX || count == 0 || count > PIECE_ENTRIES_MAX {
+        if self.class > FinalityClass::MAX || count == 0 || count > PIECE_ENTRIES_READ_MAX {
             return None;
         }
         self.entries.clear();

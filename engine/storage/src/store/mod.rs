@@ -8,6 +8,7 @@
 //! [`Store::open_generations`]; then the others in any order.
 
 mod catalog;
+mod prepared;
 mod recovery;
 mod rollups;
 mod segments;
@@ -15,6 +16,7 @@ mod segments;
 use highwater_proto::Epoch;
 use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
+pub use prepared::PreparedCut;
 pub use recovery::CutsReplayed;
 pub use rollups::{FileFigures, StoreFigures};
 
@@ -31,12 +33,10 @@ use crate::producers::ProducerTableImage;
 use crate::rollup::{ROLLUPS_DIR, Retention, RollupRule};
 use crate::state::{ClosedGeneration, StoreState};
 use catalog::{HeldBase, sweep};
+use prepared::SLICE_ENTRIES;
 
 /// Directories of closed files.
 const CLOSED_DIRS: [&str; 3] = [CUTS_DIR, ROLLUPS_DIR, BASES_DIR];
-
-/// Entries of one slice of runs that were asked for.
-const SLICE_ENTRIES: usize = 1 << 14;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,29 +216,25 @@ impl<D: Disk> Store<D> {
         LogIdentity { directory: self.directory.id, log, generation: self.state.generation }
     }
 
-    /// Writes the next cut file from the parts of all cores, which were frozen by one marker. Sorts late views: takes
-    /// its time.
+    /// Writes the next cut file.
     ///
     /// # Errors
     /// With [`StorageError::is_no_space`] nothing has changed: call again later. On any other error the process must
     /// end.
     ///
     /// # Panics
-    /// When generations are not open, a log has no part or two, parts are of different epochs, or a position is behind
-    /// what is covered already.
-    pub fn write_cut(&mut self, parts: &[CorePart]) -> Result<CutHeader, StorageError> {
-        let first = &parts.first().expect("a cut has a part for each core").cut;
-        assert!(parts.iter().all(|part| part.cut.epoch == first.epoch), "one marker froze all parts");
+    /// When generations are not open, a log has no part or two, or a position is behind what is covered already.
+    pub fn write_cut(&mut self, cut: &PreparedCut) -> Result<CutHeader, StorageError> {
         let header = CutHeader {
             directory: self.directory.id,
             number: self.last_number() + 1,
-            epoch: first.epoch,
-            time_ms: first.time_ms,
-            minute: first.minute,
-            arrivals_from_ms: first.arrivals_from_ms,
+            epoch: cut.epoch,
+            time_ms: cut.time_ms,
+            minute: cut.minute,
+            arrivals_from_ms: cut.arrivals_from_ms,
         };
-        let positions = self.cut_positions(parts);
-        let written = self.write_parts(&header, &positions, parts);
+        let positions = self.cut_positions(&cut.positions);
+        let written = self.write_parts(&header, &positions, cut);
         if written.as_ref().is_err_and(StorageError::is_no_space) {
             // What was written so far would only keep others from the room that is left.
             remove_if_there(&self.disk, &temporary_path(&cut_path(header.number)))?;
@@ -253,16 +249,14 @@ impl<D: Disk> Store<D> {
         &self,
         header: &CutHeader,
         positions: &[(LogNumber, LogPosition)],
-        parts: &[CorePart],
+        cut: &PreparedCut,
     ) -> Result<Vec<Block>, StorageError> {
         let mut writer = create_cut(&self.disk, header)?;
         writer.positions(positions)?;
-        writer.producers(parts.iter().flat_map(|part| &part.producers.producers))?;
-        for shard in parts.iter().flat_map(|part| &part.cut.shards) {
-            // One shard at a time is copied, so that the parts are still there when the disk is full.
-            let (ids, runs) = shard.clone().into_runs();
-            writer.ids(&ids)?;
-            writer.runs(ids.shard, &runs)?;
+        writer.producers(cut.producers.iter())?;
+        for (ids, runs) in &cut.shards {
+            writer.ids(ids)?;
+            writer.runs(ids.shard, runs)?;
         }
         let sealed = writer.seal()?;
         sealed.name(&self.disk)?;
@@ -270,24 +264,30 @@ impl<D: Disk> Store<D> {
         Ok(sealed.blocks)
     }
 
-    /// Whether no part goes beyond what the cut files hold already, so that a cut file of them would say nothing.
+    /// Whether a cut does not go beyond what the cut files hold already, so that a file of it would say nothing.
     #[must_use]
-    pub fn is_covered(&self, parts: &[CorePart]) -> bool {
-        parts.iter().all(|part| {
-            let start = LogPosition::start_of(self.state.generation);
-            part.position <= self.covered(part.log).max(start)
-        })
+    pub fn is_covered(&self, cut: &PreparedCut) -> bool {
+        let start = LogPosition::start_of(self.state.generation);
+        cut.positions.iter().all(|(log, position)| *position <= self.covered(*log).max(start))
     }
 
-    /// Hands out all runs of the minutes and classes asked for, in slices of one shard. A slice may name a slot more than
-    /// once.
+    /// Hands out all runs of the minutes and classes asked for from all closed files, and from a cut that is not written
+    /// yet, in slices of one shard. A slice may name a slot more than once.
     ///
     /// # Errors
     /// When a file cannot be read or does not verify.
     ///
     /// # Panics
     /// When the minutes begin or end within a period of which retention has left only the whole.
-    pub fn runs(&self, request: &RunRequest, visit: impl FnMut(u16, Vec<SlotCount>)) -> Result<(), StorageError> {
+    pub fn runs(
+        &self,
+        request: &RunRequest,
+        unwritten: Option<&PreparedCut>,
+        mut visit: impl FnMut(u16, Vec<SlotCount>),
+    ) -> Result<(), StorageError> {
+        if let Some(cut) = unwritten {
+            cut.runs(request, &mut visit);
+        }
         self.runs_in(Scope::All, request, visit)
     }
 
@@ -315,12 +315,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StorageError> {
         let classes = FinalityClass(0)..=request.class_max;
         let question = Question { minutes: request.minutes.clone(), classes, shard: None, scope };
-        let mut slices = vec![Vec::new(); usize::from(self.directory.shards)];
+        let mut slices: Vec<Vec<SlotCount>> = vec![Vec::new(); usize::from(self.directory.shards)];
         self.chains.visit(&self.disk, &question, |shard, entries| {
             let Some(slice) = slices.get_mut(usize::from(shard)) else { return };
             slice.extend_from_slice(entries);
-            if slice.len() >= SLICE_ENTRIES {
-                visit(shard, std::mem::take(slice));
+            while slice.len() >= SLICE_ENTRIES {
+                let rest = slice.split_off(SLICE_ENTRIES);
+                visit(shard, std::mem::replace(slice, rest));
             }
         })?;
         for (shard, slice) in (0..).zip(slices).filter(|(_, slice)| !slice.is_empty()) {
@@ -342,16 +343,15 @@ impl<D: Disk> Store<D> {
 
     /// Position that the cut files cover in every log that has to be told: open ones by their parts, older ones by
     /// their recorded ends, since all they hold was replayed.
-    fn cut_positions(&self, parts: &[CorePart]) -> Vec<(LogNumber, LogPosition)> {
+    fn cut_positions(&self, parts: &[(LogNumber, LogPosition)]) -> Vec<(LogNumber, LogPosition)> {
         assert_eq!(self.stage, Stage::Open, "cuts are written when generations are open");
-        let mut logs: Vec<u32> = parts.iter().map(|part| part.log.0).collect();
+        let mut logs: Vec<u32> = parts.iter().map(|(log, _)| log.0).collect();
         logs.sort_unstable();
         assert!(logs.iter().copied().eq(0..self.state.logs_open), "each open log has one part: {logs:?}");
-        let mut positions: Vec<(LogNumber, LogPosition)> = Vec::new();
-        for part in parts {
-            assert_eq!(part.position.generation, self.state.generation, "a part covers its open generation");
-            assert!(part.position >= self.covered(part.log), "what is covered only grows");
-            positions.push((part.log, part.position));
+        let mut positions = parts.to_vec();
+        for (log, position) in parts {
+            assert_eq!(position.generation, self.state.generation, "a part covers its open generation");
+            assert!(*position >= self.covered(*log), "what is covered only grows");
         }
         for closed in self.state.closed.iter().filter(|closed| closed.log.0 >= self.state.logs_open) {
             match positions.iter_mut().find(|(log, _)| *log == closed.log) {

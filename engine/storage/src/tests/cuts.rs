@@ -8,8 +8,8 @@ use super::support::{DIRECTORY, below, options, random};
 use crate::container::FileWriter;
 use crate::cut::{create_cut, open_cut};
 use crate::{
-    BatchVerdict, CorePart, CutHeader, CutSection, Disk, LogNumber, LogPosition, MemoryDisk, ProducerImage,
-    ProducerTableImage, StorageError, Store,
+    BatchVerdict, CorePart, CutHeader, CutSection, Disk, LogNumber, LogPosition, MemoryDisk, PreparedCut,
+    ProducerImage, ProducerTableImage, StorageError, Store,
 };
 
 fn header() -> CutHeader {
@@ -205,7 +205,7 @@ proptest! {
             let cut = CoreCut { epoch: Epoch(epoch), time_ms: epoch, minute, arrivals_from_ms: 0, shards };
             let position = LogPosition { generation: 1, position: epoch };
             let producers = ProducerTableImage { producers: vec![producer(u128::from(epoch))] };
-            store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+            store.write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }])).unwrap();
         }
         let expect_leaving = |store: &Store<MemoryDisk>, minutes: std::ops::Range<u32>| {
             let mut counts = vec![vec![0u32; slots as usize]; 4];
@@ -221,7 +221,7 @@ proptest! {
                 class_max: FinalityClass::MAX,
             };
             store
-                .runs(&request, |shard, entries| {
+                .runs(&request, None, |shard, entries| {
                     for entry in entries {
                         counts[usize::from(shard)][entry.slot as usize] -= entry.count;
                     }

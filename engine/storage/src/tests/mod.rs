@@ -5,4 +5,5 @@ mod history;
 mod history_model;
 mod logs;
 mod power;
+mod rollups;
 mod support;

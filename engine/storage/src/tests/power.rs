@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::support::{SEGMENT_BYTES, batch, below, limits, options, random};
 use crate::disk::Access;
 use crate::{
-    AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice,
+    AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, PreparedCut,
     ProducerImage, ProducerTableImage, RecordKind, RecordMeta, StorageError, Store,
 };
 
@@ -151,7 +151,7 @@ impl Life {
         let producer = ProducerImage { id: ProducerId(PRODUCER), last, last_seen_ms: 1, entries: Vec::new() };
         let producers = ProducerTableImage { producers: vec![producer] };
         let position = self.writer.durable_end();
-        self.store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }])?;
+        self.store.write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }]))?;
         self.has_id = has_id;
         self.cut = self.last;
         self.epoch += 1;
@@ -376,7 +376,7 @@ fn fewer_cores_still_read_the_logs_of_more() {
     let cut = CoreCut { epoch: Epoch(1), time_ms: 1, minute: Minute(1), arrivals_from_ms: 0, shards: Vec::new() };
     let position = crate::LogPosition::start_of(generation);
     let producers = ProducerTableImage::default();
-    store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+    store.write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }])).unwrap();
     drop(disk.open("log-001/spare-0000000009.seg", Access::CreateNew).unwrap());
     assert!(store.recycle(0).unwrap() > 0);
     assert!(store.state().closed.is_empty());
