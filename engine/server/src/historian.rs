@@ -5,9 +5,7 @@
 
 use crate::jobs::{Job, JobDesk};
 use highwater_ranking::Calendar;
-use highwater_storage::{
-    CorePart, Directory, Disk, History, HistoryClosed, HistoryJob, HistoryNeeds, StorageError, Tables,
-};
+use highwater_storage::{Directory, Disk, History, HistoryClosed, HistoryJob, HistoryNeeds, StorageError, Tables};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,13 +47,12 @@ impl Closing {
         Self { history: History::read_only(disk, rules.directory.id), rules, lacks_room: false }
     }
 
-    /// Hands out a job when a period has become final by a cut of these parts, which is in the closed files or holds
-    /// nothing, and no other job is being done.
+    /// Hands out a job when a period is final and not closed, now that every view which arrived before `horizon_ms` (ms
+    /// UTC) is in the closed files, and no other job is being done.
     ///
     /// # Errors
     /// When what is closed cannot be read.
-    pub fn plan(&self, desk: &mut JobDesk, parts: &[CorePart]) -> Result<(), StorageError> {
-        let horizon_ms = parts.iter().map(|part| part.cut.arrivals_from_ms).min().unwrap_or(0);
+    pub fn plan(&self, desk: &mut JobDesk, horizon_ms: u64) -> Result<(), StorageError> {
         if !desk.is_busy() && self.rules.job(horizon_ms).is_due(&self.history)? {
             desk.hand_out(Job::ClosePeriods(horizon_ms));
         }
@@ -145,7 +142,9 @@ mod tests {
     use crate::jobs::{JobOutcome, job_helper};
     use highwater_proto::{Epoch, InstanceId};
     use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
-    use highwater_storage::{DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, ProducerTableImage, Store};
+    use highwater_storage::{
+        CorePart, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, Store,
+    };
 
     const MINUTE_MS: u64 = 60_000;
     const HOUR: CalendarPeriod = CalendarPeriod::Hour;
@@ -180,7 +179,7 @@ mod tests {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: time_ms, shards: vec![shard] };
         let position = LogPosition { generation: 1, position: 1 };
         let part = CorePart { log: LogNumber(0), position, cut, producers: ProducerTableImage::default() };
-        store.write_cut(&[part]).unwrap();
+        store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
     fn rules(new_at_ms: Option<u64>) -> HistoryRules {
@@ -247,23 +246,16 @@ mod tests {
         let mut closing = Closing::new(shared.clone(), rules(None));
         let (mut desk, helper) = job_helper(shared.clone(), Historian::new(shared, rules(None)), Arc::default());
         let helper = std::thread::spawn(move || helper.run());
-        let part = |arrivals_from_ms| {
-            let minute = Minute::of_ms(arrivals_from_ms);
-            let cut = CoreCut { epoch: Epoch(2), time_ms: arrivals_from_ms, minute, arrivals_from_ms, shards: vec![] };
-            let position = LogPosition { generation: 1, position: 1 };
-            CorePart { log: LogNumber(0), position, cut, producers: ProducerTableImage::default() }
-        };
         let final_ms = Minute(30_000_010).start_ms() + 2 * MINUTE_MS;
         for (horizon_ms, lists) in [(final_ms - 1, 0), (final_ms, 1)] {
-            // One core lags behind.
-            closing.plan(&mut desk, &[part(horizon_ms + 5), part(horizon_ms)]).unwrap();
+            closing.plan(&mut desk, horizon_ms).unwrap();
             assert!(desk.is_busy());
-            closing.plan(&mut desk, &[part(horizon_ms)]).unwrap();
+            closing.plan(&mut desk, horizon_ms).unwrap();
             let JobOutcome::ClosePeriods(result) = desk.outcomes().recv().unwrap() else { panic!("another job") };
             desk.put_back();
             assert_eq!(result.as_ref().unwrap().lists.len(), lists);
             closing.take_over(result).unwrap();
-            closing.plan(&mut desk, &[part(horizon_ms)]).unwrap();
+            closing.plan(&mut desk, horizon_ms).unwrap();
             assert!(!desk.is_busy(), "nothing is due");
         }
         assert_eq!(closing.needs().unwrap().hours_from, Minute(30_000_010));

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::support::{DIRECTORY, below, options, random};
 use crate::{
     ClosedList, CorePart, Grain, History, HistoryJob, HistoryNeeds, LogNumber, LogPosition, MemoryDisk, OpenOptions,
-    ProducerTableImage, Retention, RollupRule, StorageError, Store, Tables, close_period, run_rollup,
+    PreparedCut, ProducerTableImage, Retention, RollupRule, StorageError, Store, Tables, close_period, run_rollup,
 };
 
 const HOUR: CalendarPeriod = CalendarPeriod::Hour;
@@ -114,7 +114,8 @@ impl Engine {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: horizon_ms, shards };
         let position = LogPosition { generation: self.store.state().generation, position: self.epoch };
         let producers = ProducerTableImage::default();
-        self.store.write_cut(&[CorePart { log: LogNumber(0), position, cut, producers }]).unwrap();
+        let part = CorePart { log: LogNumber(0), position, cut, producers };
+        self.store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
     fn shard_cut(&mut self, shard: u16, minute: Minute, views: &[Seen]) -> ShardCut {
