@@ -1,10 +1,10 @@
 //! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
 //!
-//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
-//! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged. Long work from files to files it plans and hands to another helper, and takes over
-//! when it is done; only here are files removed. Only a full disk is no end: a core that wants a segment is told so, and any other
-//! errand, which has changed nothing, is tried again until there is room, before those that came after it.
+//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
+//! when the last part has come. Long work from files to files it plans and hands to another helper, and takes over when
+//! it is done; only here are files removed. Invariant: after a failed write or sync the process ends here, before
+//! anything that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and
+//! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::fatal::fatal;
 use crate::historian::Closing;
