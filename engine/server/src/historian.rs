@@ -47,8 +47,8 @@ impl Closing {
         Self { history: History::read_only(disk, rules.directory.id), rules, lacks_room: false }
     }
 
-    /// Hands out a job when a period has become final by a cut of this horizon, which is in the closed files or holds
-    /// nothing, and no other job is being done.
+    /// Hands out a job when a period is final and not closed, now that every view which arrived before `horizon_ms` (ms
+    /// UTC) is in the closed files, and no other job is being done.
     ///
     /// # Errors
     /// When what is closed cannot be read.

@@ -141,9 +141,10 @@ pub fn minutes(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::job_helper;
+    use crate::historian::{Historian, HistoryRules};
+    use crate::jobs::{JobOutcome, job_helper};
     use highwater_proto::{Epoch, InstanceId};
-    use highwater_ranking::CoreCut;
+    use highwater_ranking::{Calendar, CoreCut, Minute};
     use highwater_storage::{
         CorePart, Directory, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
         ProducerTableImage, RollupRule,
@@ -173,16 +174,22 @@ mod tests {
     /// Hands out one roll-up and takes over what came of it; says what is shown then.
     fn one_rollup(disk: &MemoryDisk, stop: bool) -> StorageFigures {
         let mut store = store(disk);
-        let (desk, helper) = job_helper(Arc::new(disk.clone()), Arc::new(AtomicBool::new(stop)));
+        let (directory, retention) = (*store.directory(), Duration::from_secs(3600));
+        let rules = HistoryRules { directory, calendar: Calendar::default(), retention, new_at_ms: None };
+        let shared_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let historian = Historian::new(shared_disk.clone(), rules);
+        let (mut desk, helper) = job_helper(shared_disk, historian, Arc::new(AtomicBool::new(stop)));
         let thread = std::thread::spawn(move || helper.run());
         let shared = SharedFigures::default();
-        let mut rollups = Rollups::new(desk, HistoryFloor::default(), shared.clone());
-        rollups.plan(&store).unwrap();
-        rollups.plan(&store).unwrap();
-        let outcome = rollups.desk().outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
-        rollups.take_over(&mut store, outcome).unwrap();
+        let mut rollups = Rollups::new(shared.clone());
+        for _ in 0..2 {
+            rollups.plan(&mut desk, &store, &HistoryNeeds::NOTHING).unwrap();
+        }
+        let outcome = desk.outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
+        let JobOutcome::Rollup(result, took) = outcome else { panic!("another job") };
+        rollups.take_over(&mut store, result, took).unwrap();
         rollups.show(&store);
-        drop(rollups);
+        drop(desk);
         thread.join().unwrap();
         **shared.load()
     }
