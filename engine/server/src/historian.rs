@@ -1,7 +1,7 @@
 //! Closing calendar periods: when it is due, for the one that owns the data directory, and the work, for its helper.
 //!
-//! Not the lists themselves, which are the storage's. Invariant: whoever works goes by the data directory alone and writes
-//! nothing but history; what found the disk full or was stopped is made good by a later job.
+//! Not the lists themselves, which are the storage's. Invariant: whoever works goes by the data directory alone and
+//! writes nothing but history; what found the disk full or was stopped is made good by a later job.
 
 use crate::jobs::{Job, JobDesk};
 use highwater_ranking::Calendar;

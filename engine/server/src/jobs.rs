@@ -1,4 +1,5 @@
-//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups, closing periods.
+//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups and
+//! closing periods.
 //!
 //! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job
 //! at a time, decides nothing, and removes nothing but what it has not finished itself and lists that are too old.
