@@ -33,11 +33,19 @@ pub enum FrameKind {
     Subscribe = 0x30,
     /// Engine: a snapshot.
     Snapshot = 0x31,
+    /// Client: asks for the final list of a closed period.
+    History = 0x40,
+    /// Engine: that list, or that there is none.
+    HistoryAnswer = 0x41,
+    /// Client: asks which closed periods there are.
+    Periods = 0x42,
+    /// Engine: those periods.
+    PeriodsAnswer = 0x43,
 }
 
 impl FrameKind {
     /// Every kind, by ascending number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Welcome,
         Self::Redirect,
@@ -48,6 +56,10 @@ impl FrameKind {
         Self::LookupAnswer,
         Self::Subscribe,
         Self::Snapshot,
+        Self::History,
+        Self::HistoryAnswer,
+        Self::Periods,
+        Self::PeriodsAnswer,
     ];
 
     /// The kind's number on the wire.
@@ -73,6 +85,10 @@ impl FrameKind {
             Self::LookupAnswer => "LOOKUP_ANSWER",
             Self::Subscribe => "SUBSCRIBE",
             Self::Snapshot => "SNAPSHOT",
+            Self::History => "HISTORY",
+            Self::HistoryAnswer => "HISTORY_ANSWER",
+            Self::Periods => "PERIODS",
+            Self::PeriodsAnswer => "PERIODS_ANSWER",
         }
     }
 
@@ -89,6 +105,10 @@ impl FrameKind {
             Self::LookupAnswer => limits::ANSWER_PAYLOAD_MAX,
             Self::Subscribe => limits::SUBSCRIBE_BYTES,
             Self::Snapshot => limits::SNAPSHOT_PAYLOAD_MAX,
+            Self::History => limits::HISTORY_BYTES,
+            Self::HistoryAnswer => limits::HISTORY_ANSWER_PAYLOAD_MAX,
+            Self::Periods => limits::PERIODS_BYTES,
+            Self::PeriodsAnswer => limits::PERIODS_ANSWER_PAYLOAD_MAX,
         }
     }
 }

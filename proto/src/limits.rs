@@ -41,6 +41,9 @@ pub const TOKEN_BYTES_MAX: usize = 1024;
 /// Most rows of a board, and so the largest `k`.
 pub const TOP_K_MAX: usize = 1000;
 
+/// Most closed periods in one answer, and so the largest limit of a question for them.
+pub const PERIODS_MAX: usize = 1000;
+
 /// Most cores of an engine, and so most ports in a welcome or redirect.
 pub const CORES_MAX: usize = 64;
 
@@ -84,6 +87,11 @@ pub(crate) const SUBSCRIBE_BYTES: usize = 8;
 pub(crate) const SNAPSHOT_FIXED_BYTES: usize = 36;
 pub(crate) const BOARD_FIXED_BYTES: usize = 32;
 pub(crate) const ROW_FIXED_BYTES: usize = 9;
+pub(crate) const HISTORY_BYTES: usize = 16;
+pub(crate) const PERIODS_BYTES: usize = 16;
+pub(crate) const HISTORY_FIXED_BYTES: usize = 72;
+pub(crate) const PERIODS_FIXED_BYTES: usize = 48;
+pub(crate) const CLOSED_PERIOD_BYTES: usize = 24;
 
 pub(crate) const HELLO_PAYLOAD_MAX: usize = HELLO_FIXED_BYTES + TOKEN_BYTES_MAX;
 pub(crate) const PORTS_AND_HOST_MAX: usize = 2 * CORES_MAX + HOST_BYTES_MAX;
@@ -94,6 +102,9 @@ pub(crate) const LOOKUP_PAYLOAD_MAX: usize = LOOKUP_FIXED_BYTES + VIDEO_ID_BYTES
 pub(crate) const ANSWER_PAYLOAD_MAX: usize = ANSWER_FIXED_BYTES + BOARDS_MAX * PERIOD_COUNT_BYTES + VIDEO_ID_BYTES_MAX;
 pub(crate) const SNAPSHOT_PAYLOAD_MAX: usize =
     SNAPSHOT_FIXED_BYTES + BOARDS_MAX * (BOARD_FIXED_BYTES + TOP_K_MAX * (ROW_FIXED_BYTES + VIDEO_ID_BYTES_MAX));
+pub(crate) const HISTORY_ANSWER_PAYLOAD_MAX: usize =
+    HISTORY_FIXED_BYTES + TOP_K_MAX * (ROW_FIXED_BYTES + VIDEO_ID_BYTES_MAX);
+pub(crate) const PERIODS_ANSWER_PAYLOAD_MAX: usize = PERIODS_FIXED_BYTES + PERIODS_MAX * CLOSED_PERIOD_BYTES;
 
 // String lengths travel in one byte each.
 const _: () = assert!(VIDEO_ID_BYTES_MAX <= u8::MAX as usize && FIELD_BYTES_MAX <= u8::MAX as usize);
@@ -111,5 +122,7 @@ const _: () = assert!(BATCH_BYTES_MIN <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_VIEWS_MAX < u32::MAX);
 // The largest payload is the snapshot's.
 const _: () = assert!(HELLO_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX && WELCOME_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(HISTORY_ANSWER_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(PERIODS_ANSWER_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX && PERIODS_MAX <= u16::MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX && ACK_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(ANSWER_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX && REDIRECT_PAYLOAD_MAX <= WELCOME_PAYLOAD_MAX);

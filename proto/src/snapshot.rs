@@ -52,13 +52,18 @@ impl Snapshot {
 }
 
 fn put_board(out: &mut Vec<u8>, board: &Board) {
-    assert!(board.rows.len() <= TOP_K_MAX, "{} rows, allowed are {TOP_K_MAX}", board.rows.len());
     out.extend_from_slice(&[board.period.code(), board.window.code(), u8::from(board.start_ms.is_some()), 0]);
     out.extend_from_slice(&(board.rows.len() as u32).to_le_bytes());
     out.extend_from_slice(&board.start_ms.unwrap_or(0).to_le_bytes());
     out.extend_from_slice(&board.end_ms.to_le_bytes());
     out.extend_from_slice(&board.total_views.to_le_bytes());
-    for row in &board.rows {
+    put_rows(out, &board.rows);
+}
+
+/// Appends rows: views, length of the id, id.
+pub(crate) fn put_rows(out: &mut Vec<u8>, rows: &[BoardRow]) {
+    assert!(rows.len() <= TOP_K_MAX, "{} rows, allowed are {TOP_K_MAX}", rows.len());
+    for row in rows {
         out.extend_from_slice(&row.view_count.to_le_bytes());
         out.push(video_id_length(&row.video_id));
         out.extend_from_slice(row.video_id.as_bytes());
@@ -81,8 +86,15 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
     };
     let end_ms = reader.u64()?;
     let total_views = reader.u64()?;
-    let mut rows: Vec<BoardRow> = Vec::with_capacity(row_count as usize);
-    for index in 0..row_count as usize {
+    let rows = rows(reader, row_count as usize)?;
+    check_total(total_views, &rows)?;
+    Ok(Board { period, window, start_ms, end_ms, total_views, rows })
+}
+
+/// Reads `count` rows, which the caller has found to be no more than may be; they must be in ranking order.
+pub(crate) fn rows(reader: &mut Reader<'_>, count: usize) -> Result<Vec<BoardRow>, DecodeError> {
+    let mut rows: Vec<BoardRow> = Vec::with_capacity(count);
+    for index in 0..count {
         let view_count = reader.u64()?;
         in_range("view_count", view_count, 1, u64::MAX)?;
         let bytes = reader.u8()?;
@@ -95,7 +107,15 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
         }
         rows.push(BoardRow { video_id: video_id.into(), view_count });
     }
-    let listed = rows.iter().try_fold(0u64, |sum, row| sum.checked_add(row.view_count)).unwrap_or(u64::MAX);
-    in_range("total views", total_views, listed, u64::MAX)?;
-    Ok(Board { period, window, start_ms, end_ms, total_views, rows })
+    Ok(rows)
+}
+
+/// Refuses a total below the sum of the rows.
+pub(crate) fn check_total(total_views: u64, rows: &[BoardRow]) -> Result<(), DecodeError> {
+    let listed: u128 = rows.iter().map(|row| u128::from(row.view_count)).sum();
+    if listed <= total_views.into() {
+        return Ok(());
+    }
+    let min = u64::try_from(listed).unwrap_or(u64::MAX);
+    Err(DecodeError::OutOfRange { field: "total views", found: total_views, min, max: u64::MAX })
 }

@@ -2,8 +2,8 @@
 """A foreign client of the Highwater protocol, version 1, written from PROTOCOL.md alone (Python 3.11, aioquic).
 
 What it is for: to show that the page is enough. It runs once through what a client meets (hello and redirect, batches
-and acknowledgements, a retry, a lost connection and the resume, refusals, snapshots, look-ups, two closes), on an
-engine with an empty data directory, and compares what the engine ranks with counts of its own, exactly.
+and acknowledgements, a retry, a lost connection and the resume, refusals, snapshots, look-ups, history, two closes), on
+an engine with an empty data directory, and compares what the engine ranks with counts of its own, exactly.
 
 What it is not: a library, or fast. It keeps every frame and every view that it has sent in memory, for its checks, and
 forgets its producer when it ends; a real producer keeps its id, next sequence and unanswered frames across a crash.
@@ -28,10 +28,14 @@ from aioquic.quic.events import ConnectionTerminated
 VERSION, NEW, RESUME, VIEWS, TIMEOUT, TIMESTAMP_MS_MAX = 1, 1, 2, 10_000, 15.0, 253402300799999
 HELLO, WELCOME, REDIRECT, BATCH, ACK, BATCH_REFUSED = 0x01, 0x02, 0x03, 0x10, 0x11, 0x12
 LOOKUP, LOOKUP_ANSWER, SUBSCRIBE, SNAPSHOT = 0x20, 0x21, 0x30, 0x31
-PAYLOAD_MAX = {WELCOME: 455, REDIRECT: 391, ACK: 98336, BATCH_REFUSED: 16, LOOKUP_ANSWER: 403, SNAPSHOT: 1848260}
+HISTORY, HISTORY_ANSWER, PERIODS, PERIODS_ANSWER = 0x40, 0x41, 0x42, 0x43
+ANSWERS = {LOOKUP_ANSWER, HISTORY_ANSWER, PERIODS_ANSWER}  # each alone on its stream
+PAYLOAD_MAX = {WELCOME: 455, REDIRECT: 391, ACK: 98336, BATCH_REFUSED: 16, LOOKUP_ANSWER: 403, SNAPSHOT: 1848260,
+               HISTORY_ANSWER: 264072, PERIODS_ANSWER: 24048}
 RECONNECT = {None, 0, 10, 13, 15}  # close codes after which a producer comes again; None: lost without a code
 VERSION_UNSUPPORTED, CHECKSUM_MISMATCH, FUTURE, OUT_OF_RANGE = 2, 3, 1, 3  # two close codes, two reasons of refusal
-HOUR, ALL_TIME, NAMES = (0, 0), (3, 0), {(0, 0): "hour", (1, 0): "day", (2, 0): "month", (3, 0): "all-time"}
+HOUR, ALL_TIME, NAMES = (0, 0), (3, 0), {(0, 0): "hour", (1, 0): "day", (2, 0): "month", (3, 0): "all-time",
+                                         (0, 1): "tumbling hour", (1, 1): "tumbling day", (2, 1): "tumbling month"}
 differences: list[str] = []
 
 
@@ -75,6 +79,14 @@ def lookup(video):
     return frame(LOOKUP, struct.pack("<B3x", len(video.encode())) + video.encode())
 
 
+def history(period, start):
+    return frame(HISTORY, struct.pack("<B7xQ", period, start))
+
+
+def periods(period, limit, before=2**64 - 1):
+    return frame(PERIODS, struct.pack("<BxH4xQ", period, limit, before))
+
+
 class Reader(BytesIO):
     """Takes a payload apart. A negative size is so many reserved bytes, which must be zeros."""
 
@@ -88,6 +100,14 @@ class Reader(BytesIO):
         if any(number for number, size in zip(numbers, sizes) if size < 0):
             raise ValueError("reserved bytes are not zero")
         return [number for number, size in zip(numbers, sizes) if size > 0]
+
+    def rows(self, count):
+        return [(views, self.take(size).decode()) for views, size in (self.numbers(8, 1) for _ in range(count))]
+
+
+def check_list(f):
+    if f.total < sum(views for views, _ in f.rows):
+        raise ValueError("the total of a list is below the sum of its rows")
 
 
 def decode(kind, payload):
@@ -112,10 +132,18 @@ def decode(kind, payload):
         f.boards = {}
         for _ in range(boards):
             period, window, has_start, rows, start, end, total = r.numbers(1, 1, 1, -1, 4, 8, 8, 8)
-            rows = [(views, r.take(size).decode()) for views, size in (r.numbers(8, 1) for _ in range(rows))]
-            f.boards[period, window] = Record(has_start=has_start, start=start, end=end, total=total, rows=rows)
-            if total < sum(views for views, _ in rows):
-                raise ValueError("a board's total is below the sum of its rows")
+            f.boards[period, window] = Record(has_start=has_start, start=start, end=end, total=total, rows=r.rows(rows))
+            check_list(f.boards[period, window])
+    elif kind in (HISTORY_ANSWER, PERIODS_ANSWER):
+        f.instance, f.period, f.outcome, f.more, has_oldest, count, f.closed_until, oldest, f.lateness_max = \
+            r.numbers(16, 1, 1, 1, 1, 4, 8, 8, 8)
+        f.oldest = oldest if has_oldest else None
+        if kind == HISTORY_ANSWER:
+            f.start, f.end, f.total = r.numbers(8, 8, 8)
+            f.rows = r.rows(count)
+            check_list(f)
+        else:
+            f.periods = [tuple(r.numbers(8, 8, 8)) for _ in range(count)]  # start, end, views
     else:
         raise ValueError(f"frame of kind {kind:#x} from the engine")
     if kind in (WELCOME, REDIRECT):
@@ -136,13 +164,21 @@ def self_test(page):
     producer, video = 0x000102030405060708090A0B0C0D0E0F, "dQw4w9WgXcQ"
     views = [(video, 1721044800000, "user-0000001", "DE", "tv"), ("Zürich", 1721044801234, "", "", "phone")]
     mine = {"hello": hello(producer, NEW, b"s3cret"), "hello-resume": hello(producer, RESUME),
-            "batch": batch(producer, 8, views), "lookup": lookup(video), "subscribe": frame(SUBSCRIBE, b"*" + bytes(7))}
+            "batch": batch(producer, 8, views), "lookup": lookup(video), "subscribe": frame(SUBSCRIBE, b"*" + bytes(7)),
+            "history": history(1, 1720915200000), "periods": periods(1, 2)}
     check(mine == {name: data for name, data in examples.items() if name not in got}, "the client's examples, encoded")
     w, a, d, hour = got["welcome"], got["ack"], got["ack-duplicate"], got["snapshot"].boards[HOUR]
-    facts = [(w.home, w.ports, w.last), (a.counted, a.duplicate, a.ranges), (d.counted, d.duplicate, d.ranges), hour.rows,
-             hour.total, got["redirect"].host, got["batch-refused"].retry_after_ms, got["lookup-answer"].counts[ALL_TIME]]
+    facts = [(w.home, w.ports, w.last), (a.counted, a.duplicate, a.ranges), (d.counted, d.duplicate, d.ranges),
+             hour.rows, hour.total, got["redirect"].host, got["batch-refused"].retry_after_ms,
+             got["lookup-answer"].counts[ALL_TIME]]
     check(facts == [(1, [4433, 4434], 7), (1, 0, [(1, 1, FUTURE)]), (0, 1, [(0xFFFFFFFF, 1, FUTURE)]),
-                    [(900, video), (900, "zürich")], 2500, "engine.example", 250, (0, 1234567)], "the engine's, decoded")
+                    [(900, video), (900, "zürich")], 2500, "engine.example", 250, (0, 1234567)],
+          "the engine's, decoded")
+    h, none, p, day = got["history-answer"], got["history-answer-none"], got["periods-answer"], 86_400_000
+    facts = [(h.outcome, h.start, h.end, h.total, h.rows), (none.outcome, none.oldest, none.rows, none.lateness_max),
+             (p.more, p.periods)]
+    check(facts == [(1, 1720915200000, h.closed_until, 987654, hour.rows), (0, None, [], 600_000),
+                    (1, [(h.start, h.end, 987654), (h.start - 2 * day, h.start - day, 4321)])], "history, decoded")
 
 
 class Closed(Exception):
@@ -212,7 +248,7 @@ async def dial(ca, host, port):
 
 
 async def ask(dialled, question, pool=None):
-    """Opens a stream with a HELLO, or with a LOOKUP if there is a pool of connections, and follows redirects."""
+    """Opens a stream with a HELLO, or with a question if there is a pool of connections, and follows redirects."""
     ca, host, port = dialled
     for redirects in range(4):
         connection = pool and pool.get((host, port)) or await dial(ca, host, port)
@@ -226,9 +262,9 @@ async def ask(dialled, question, pool=None):
             check(w.version == VERSION and w.producer.to_bytes(16, "little") == question[16:32] and w.encodings & 1,
                   f"welcome by core {w.home} of {len(w.ports)} after {redirects} redirects, last {w.last}")
             return stream
-        if kind not in (REDIRECT, LOOKUP_ANSWER) or await receive(stream) != (None, None):
+        if kind not in {REDIRECT, *ANSWERS} or await receive(stream) != (None, None):
             raise ValueError(f"frame of kind {kind}, where an answer or a redirect and the end of the stream are due")
-        if kind == LOOKUP_ANSWER:
+        if kind in ANSWERS:
             return stream
         if pool is None:
             await connection.done()
@@ -366,7 +402,7 @@ async def snapshot_from(stream, epoch):
 
 
 async def follow(dialled, accepted, epoch, welcome):
-    """Steps 4 to 6: what the engine ranks and counts, against the same from the accepted views; then two closes."""
+    """Steps 4 to 7: what the engine ranks and counts, against the same from the accepted views; then two closes."""
     print("4. snapshots")
     connections = {dialled[1:]: await dial(*dialled)}
     feed = await connections[dialled[1:]].open(frame(SUBSCRIBE, bytes(8)))
@@ -387,9 +423,21 @@ async def follow(dialled, accepted, epoch, welcome):
         expected = {key: (rank, n) for key, rows in ranks.items() for rank, (n, name) in rows if name == video}
         check(answer.video == video and answer.instance == welcome.instance and answer.counts == expected,
               f"{video} after {stream.redirects} redirects: {[(NAMES[key], *n) for key, n in expected.items()]}")
+    print("6. history")
+    for period in range(3):
+        listed = (await ask(dialled, periods(period, 1000), connections)).answer
+        check(listed.outcome == 1 and listed.instance == welcome.instance and not listed.more,
+              f"{NAMES[period, 0]}: {len(listed.periods)} closed periods, closed until {listed.closed_until}")
+        for start, end, total in listed.periods:  # an engine that has just been started has none, most of the time
+            closed = (await ask(dialled, history(period, start), connections)).answer
+            check((closed.outcome, closed.end, closed.total) == (1, end, total) and end <= closed.closed_until,
+                  f"its list from {start}: {total} views, {len(closed.rows)} videos listed")
+        begins = snapshot.as_of - snapshot.as_of % 3_600_000  # the current hour is never closed
+        current = (await ask(dialled, history(period, begins), connections)).answer
+        check((current.outcome, current.start, current.rows) == (0, begins, []), "no list of what is not closed")
     for connection in connections.values():
         await connection.done()
-    print("6. closes")
+    print("7. closes")
     producer = secrets.randbits(128)
     bad = await ask(dialled, hello(producer, NEW))
     other = await (await dial(*dialled)).open(hello(producer, NEW, version=2))

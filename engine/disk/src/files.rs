@@ -26,6 +26,12 @@ pub enum FileDiskError {
         /// The data directory.
         path: String,
     },
+    /// There is nothing to read.
+    #[error("data directory {path} is not there; name an engine's by --data-dir")]
+    Absent {
+        /// The path.
+        path: String,
+    },
     /// The path is that of something else.
     #[error("data directory {path} is no directory; name a directory by --data-dir, or remove what is there")]
     NoDirectory {
@@ -149,7 +155,8 @@ impl Disk for FileDisk {
     }
 }
 
-fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+/// Names in a directory, sorted.
+pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         // Names that are no UTF-8 are not the engine's.
@@ -159,8 +166,9 @@ fn names_in(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-struct OpenFile {
-    file: File,
+/// A file as the engine reads and writes it: at an offset.
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
 }
 
 impl DiskFile for OpenFile {

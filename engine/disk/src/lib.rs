@@ -6,6 +6,7 @@
 
 mod bell;
 mod files;
+mod reading;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -13,5 +14,6 @@ mod uring;
 
 pub use bell::Bell;
 pub use files::{FileDisk, FileDiskError};
+pub use reading::ReadingDisk;
 pub use refusal::UringError;
 pub use uring::UringLog;

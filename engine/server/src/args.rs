@@ -4,11 +4,12 @@
 //! Checks of one setting against another are in `checks.rs`; those that need the machine or the data directory are made
 //! where they are used.
 
+use crate::export::{Format, Table};
 use crate::runtime::Runtime;
-use crate::units::{self, duration, size};
+use crate::units::{self, Kept, duration, size};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use highwater_proto::Period;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -42,6 +43,30 @@ Settings of serve, sidecar and top: flag, else HIGHWATER_<FLAG>, else the file o
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
+/// The tables, below the full help of `highwater export`.
+const EXPORT_HELP: &str = "\
+Tables:
+  minute  video_id, date, hour, minute, view_count, start_time
+  hour    video_id, date, hour, view_count, start_time
+  day     video_id, date, view_count, start_time
+          Every accepted view by its event time, however late it came.
+          Shard by shard, in order of time.
+  top     period, start_time, end_time, video_id, view_count, rank, total_views
+          The final top 1000 of each closed hour, day and month that lies
+          within the range.
+  views   video_id, view_timestamp, user_id, region, device, arrival_time
+          The accepted views that the archive holds. The range is of arrival
+          times.
+
+  All times are UTC. The bounds of minute, hour and day are whole minutes,
+  hours and days, those of top whole hours.
+
+  What is counted is what the newest cut file holds: the summary, one line of
+  JSON on stdout (on stderr with --out=-), says as of when.
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage: nothing was begun.";
+
 const SIZE_BYTES_MAX: u64 = 1 << 50;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,6 +96,13 @@ pub enum Command {
     /// Show the moving top list of a running engine in the terminal, until Ctrl-C.
     #[command(after_long_help = SETTINGS_HELP)]
     Top(TopArguments),
+    /// Write a table out of a data directory as Parquet or CSV, while the engine runs or not.
+    #[command(after_long_help = EXPORT_HELP)]
+    Export(ExportArguments),
+    /// Hold what a data directory stores, and what its engine serves, against the accepted views and against itself.
+    ///
+    /// It changes nothing and may run beside the engine. Exit code 0 when all agrees, 1 when anything differs.
+    Audit(AuditArguments),
     /// Check a configuration file, or print an example of one.
     Config(ConfigArguments),
     /// Print the man page, or write one for each command.
@@ -102,6 +134,13 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_LOG_RETENTION", default_value = "8GiB", value_name = "SIZE", help_heading = "Storage",
         value_parser = |text: &str| size(text, 0..=SIZE_BYTES_MAX))]
     pub log_retention: ByteSize,
+    /// Archive kept behind the log, by age and size, such as 24h,10GiB: whichever is less.
+    ///
+    /// It holds the accepted views of recycled segments with all fields; the oldest files go first. At least 1m and
+    /// 128MiB.
+    #[arg(long, env = "HIGHWATER_ARCHIVE_RETENTION", default_value = "24h,10GiB", value_name = "DURATION,SIZE",
+        help_heading = "Storage", value_parser = units::kept)]
+    pub archive_retention: Kept,
     /// How long counts by minute are kept, 26h to 3650d.
     #[arg(long, env = "HIGHWATER_MINUTE_RETENTION", default_value = "48h", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, 26 * HOUR..=10 * YEAR))]
@@ -116,6 +155,16 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_DAY_RETENTION", default_value = "400d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, 32 * DAY..=10 * YEAR))]
     pub day_retention: Duration,
+    /// How long the final top lists of closed hours, days and months are kept, 1d to 36500d.
+    #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
+        help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
+    pub history_retention: Duration,
+    /// How long after its end a calendar hour, day or month is final, 0s to 3650d; fixed once the data directory exists.
+    ///
+    /// A view that comes later counts in the other windows only. A new data directory has 10m unless it is given.
+    #[arg(long, env = "HIGHWATER_LATENESS_MAX", value_name = "DURATION", help_heading = "Storage",
+        value_parser = |text: &str| duration(text, Duration::ZERO..=10 * YEAR))]
+    pub lateness_max: Option<Duration>,
     /// Shards, 1 to 256; fixed once the data directory exists.
     ///
     /// A new data directory has 16 unless they are given.
@@ -263,6 +312,65 @@ pub struct TopArguments {
         action = ArgAction::Set, value_parser = units::switch, default_value = "false", default_missing_value = "true",
         hide_default_value = true, help_heading = "Picture")]
     pub once: bool,
+}
+
+/// Flags of `highwater export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArguments {
+    /// The engine's data directory; it is read, and nothing in it is changed or locked.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The table.
+    #[arg(long, value_enum, value_name = "TABLE")]
+    pub table: Table,
+    /// Where the range begins, inclusive: an RFC 3339 time, or a date for its first moment in UTC.
+    ///
+    /// By default where the table begins to be whole.
+    #[arg(long, value_name = "TIME", value_parser = units::time_ms)]
+    pub from: Option<u64>,
+    /// Where the range ends, exclusive.
+    ///
+    /// By default behind the newest row.
+    #[arg(long, value_name = "TIME", value_parser = units::time_ms)]
+    pub to: Option<u64>,
+    /// The format; by default what the name of --out ends in, and CSV for stdout.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The file to write, or - for stdout.
+    ///
+    /// It is there only once it is whole.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// Replace the file of --out if there is one.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Flags of `highwater audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArguments {
+    /// The engine's data directory; it is read, and nothing in it is changed or locked.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// UDP address of any core of its engine, to compare what is served as well; needs --ca.
+    #[arg(long, value_name = "HOST:PORT", value_parser = units::remote, requires = "ca")]
+    pub engine: Option<String>,
+    /// Authority (PEM) that the engine's certificate is checked against: DIR/tls/ca.pem.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub ca: Option<PathBuf>,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: AuditFormat,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// A line for each thing.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// What `highwater config` is asked for.

@@ -4,6 +4,7 @@
 //! packet, a completed write, a wake-up or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::fatal::fatal;
+use crate::history::HistoryPort;
 use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
 use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
@@ -51,6 +52,8 @@ pub struct Core {
     pub wakers: Vec<Waker>,
     /// Look-ups from inside the process.
     pub lookups: Receiver<LookupRequest>,
+    /// The way to what is closed.
+    pub history: HistoryPort,
     /// What producers must send one of; `None` where any may send.
     pub tokens: Option<Arc<Tokens>>,
     /// Set when the core is to stop.
@@ -316,6 +319,7 @@ impl CoreLoop {
             }
         }
         worked |= self.answer_lookups();
+        worked |= self.answer_history();
         if worked {
             self.core.driver.flush(now);
         }
@@ -339,6 +343,24 @@ impl CoreLoop {
             }
             driver.write(stream, frame.into());
             driver.finish(stream);
+        }
+        worked
+    }
+
+    /// Hands questions for what is closed to the helper, and its answers to the clients.
+    fn answer_history(&mut self) -> bool {
+        let Core { driver, history, .. } = &mut self.core;
+        let mut worked = false;
+        while let Some((stream, frame)) = history.answered() {
+            worked = true;
+            driver.write(stream, frame);
+            driver.finish(stream);
+        }
+        while history.has_room()
+            && let Some((stream, question)) = self.streams.poll_history()
+        {
+            worked = true;
+            history.ask(stream, question);
         }
         worked
     }

@@ -71,11 +71,14 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     engine.stop()
 }
 
+/// As little archive as can be.
+const KEPT: &str = "--archive-retention=1m,128MiB";
+
 /// A small engine on free ports; all else is as by default.
 fn serve_arguments(directory: &std::path::Path) -> Result<ServeArguments> {
     let mut data_dir = OsString::from("--data-dir=");
     data_dir.push(directory.join("data"));
-    let flags = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--memory=1GiB", "--log-retention=256MiB"];
+    let flags = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--memory=1GiB", "--log-retention=256MiB", KEPT];
     let arguments = ServeArguments::from_flags(flags.into_iter().map(OsString::from).chain([data_dir]))?;
     Ok(ServeArguments { cores: demo_cores()?, ..arguments })
 }

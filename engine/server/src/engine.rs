@@ -1,13 +1,17 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
 //! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
-//! merges and publishes, one that commits memory ahead, one for HTTP. They share lanes, bounded channels and the
-//! published snapshot, nothing else.
+//! archives its log, one that merges and publishes, one that commits memory ahead, one for HTTP. They share lanes,
+//! bounded channels, figures and the published snapshot, nothing else.
 
+use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
+use crate::closed_lists::StoredLists;
 use crate::core::{Core, read_clocks};
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
+use crate::historian::{Closing, Historian, HistoryRules};
+use crate::history;
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
@@ -15,10 +19,10 @@ use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
-use crate::rollups::{HistoryFloor, Rollups, SharedFigures, StorageFigures, minutes};
+use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
-use crate::storekeeper::{CoreDesk, Storekeeper};
+use crate::storekeeper::{Chores, CoreDesk, Storekeeper};
 use crate::tls::{self, OwnCertificate, ServerTls};
 use crate::tokens::Tokens;
 use anyhow::{Context, Result};
@@ -29,8 +33,8 @@ use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
 use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
-    Directory, DirectoryId, Disk, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions, Retention,
-    SEGMENT_BYTES_DEFAULT, Store,
+    ArchiveRetention, Directory, DirectoryId, Disk, History, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
+    Retention, SEGMENT_BYTES_DEFAULT, Store,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -43,8 +47,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-/// How long after its end a calendar period is final, in milliseconds; fixed in a new data directory.
-const LATENESS_MAX_MS: u64 = 600_000;
+/// How long after its end a calendar period of a new data directory is final, when nothing else is asked for.
+const LATENESS_MAX_DEFAULT: Duration = Duration::from_mins(10);
 
 /// Shards of a new data directory when none are asked for.
 const SHARDS_DEFAULT: u16 = 16;
@@ -116,6 +120,7 @@ impl Engine {
         let disk = Arc::new(FileDisk::open(&arguments.data_dir)?);
         let mut store = open_store(disk.clone(), arguments)?;
         let directory = *store.directory();
+        let history_rules = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
         let tls = prepare_tls(arguments)?;
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
@@ -139,16 +144,25 @@ impl Engine {
         let parkings = (0..cores).map(|_| Parking::new()).collect::<std::io::Result<Vec<_>>>();
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
-        let metrics = MetricsText { memory_bytes: arguments.memory.as_u64(), connections_max, drops };
+        let (archive, storage) = (Arc::default(), SharedFigures::default());
+        let metrics = MetricsText {
+            memory_bytes: arguments.memory.as_u64(),
+            connections_max,
+            drops,
+            archive: Arc::clone(&archive),
+            storage: storage.clone(),
+        };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
-        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }));
+        let lists = StoredLists::new(History::read_only(disk.clone(), directory.id), directory.lateness_max_ms);
+        let (history_helper, history_ports, history_door) = history::open(Box::new(lists), directory.instance, &wakers);
+        let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups);
-        for (number, ((((pipeline, ring), driver), parking), lookups)) in (0..).zip(parts) {
+        let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history_ports);
+        for (number, (((((pipeline, ring), driver), parking), lookups), history)) in (0..).zip(parts) {
             let (brought_sender, brought) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
@@ -164,6 +178,7 @@ impl Engine {
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
+                history,
                 tokens: tokens.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
@@ -171,17 +186,21 @@ impl Engine {
             threads.push((core, parking));
         }
         drop((errands, tops));
-        let (jobs, job_helper) = job_helper(disk, stop.clone());
-        let storage = SharedFigures::default();
-        let rollups = Rollups::new(jobs, HistoryFloor::default(), storage.clone());
+        let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
+        let historian = Historian::new(disk.clone(), history_rules);
+        let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
+        let rollups = Rollups::new(storage.clone());
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
-        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, rollups, stop.clone());
+        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let helper_threads = vec![
             helpers.spawn("store", move || storekeeper.run())?,
             helpers.spawn("jobs", move || job_helper.run())?,
+            helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,
             helpers.spawn("prefault", move || prefaulter.run())?,
+            helpers.spawn("history", move || history_helper.run())?,
         ];
         let spawn = |((core, parking), cpu): ((Core, Parking), &usize)| {
             runtime::spawn(arguments.runtime, *cpu, core, parking, origin)
@@ -270,7 +289,7 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         instance: InstanceId(random.random()),
         hash_seed: random.random(),
         shards: arguments.shards.unwrap_or(SHARDS_DEFAULT),
-        lateness_max_ms: LATENESS_MAX_MS,
+        lateness_max_ms: lateness_ms(arguments.lateness_max.unwrap_or(LATENESS_MAX_DEFAULT)),
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     };
     let retention = Retention {
@@ -278,8 +297,32 @@ fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<A
         hour_minutes: minutes(arguments.hour_retention),
         day_minutes: minutes(arguments.day_retention),
     };
-    let options = OpenOptions { require_shards: arguments.shards, retention, ..OpenOptions::new(create) };
+    let kept = arguments.archive_retention;
+    let archive = Some(ArchiveRetention { age_ms: kept.age.as_millis() as u64, bytes: kept.size.as_u64() });
+    let options = OpenOptions {
+        require_shards: arguments.shards,
+        require_lateness_max_ms: arguments.lateness_max.map(lateness_ms),
+        retention,
+        archive,
+        ..OpenOptions::new(create)
+    };
     Ok(Store::open(disk, options)?)
+}
+
+fn lateness_ms(lateness_max: Duration) -> u64 {
+    lateness_max.as_millis() as u64 // at most ten years
+}
+
+/// How history is kept, as of a store whose logs were not opened yet.
+fn history_rules(store: &Store<Arc<FileDisk>>, arguments: &ServeArguments, origin: Instant) -> HistoryRules {
+    // Before the first generation was opened there was no log for a view to arrive in.
+    let is_new = store.state().generation == 0;
+    HistoryRules {
+        directory: *store.directory(),
+        calendar: Calendar::default(),
+        retention: arguments.history_retention,
+        new_at_ms: is_new.then(|| read_clocks(Instant::now(), origin).wall_ms),
+    }
 }
 
 /// Tries again for a moment while the port is in use: the kernel may still be taking apart the rings of an engine that

@@ -1,11 +1,12 @@
-//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups.
+//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups, closing periods.
 //!
 //! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job
-//! at a time, decides nothing and removes nothing but what it has not finished itself. Invariant: it is told to stop
-//! before the process waits for it, and then ends between two sections of a file.
+//! at a time, decides nothing and removes nothing but what it has not finished itself, and lists of history. Invariant:
+//! it is told to stop before the process waits for it, and then ends between two sections of a file.
 
+use crate::historian::Historian;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use highwater_storage::{Disk, RollupDone, RollupPlan, RollupStop, run_rollup};
+use highwater_storage::{Disk, HistoryClosed, RollupDone, RollupPlan, RollupStop, StorageError, run_rollup};
 use rustix::process::setpriority_process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,9 @@ const NICE: i32 = 19;
 pub enum Job {
     /// A roll-up.
     Rollup(Box<RollupPlan>),
+    /// Closing the calendar periods that are final when every view which arrived before this time (ms UTC) is in the
+    /// closed files.
+    ClosePeriods(u64),
 }
 
 /// What came of a job.
@@ -26,6 +30,8 @@ pub enum Job {
 pub enum JobOutcome {
     /// Of a roll-up, and how long it took.
     Rollup(Result<RollupDone, RollupStop>, Duration),
+    /// Of closing periods.
+    ClosePeriods(Result<HistoryClosed, StorageError>),
 }
 
 /// The end of whoever hands out jobs.
@@ -39,16 +45,17 @@ pub struct JobDesk {
 /// The helper.
 pub struct JobHelper {
     disk: Arc<dyn Disk>,
+    historian: Historian,
     jobs: Receiver<Job>,
     outcomes: Sender<JobOutcome>,
     stop: Arc<AtomicBool>,
 }
 
 /// A helper that works on `disk` until the desk is gone, and gives up its job once `stop` is set.
-pub fn job_helper(disk: Arc<dyn Disk>, stop: Arc<AtomicBool>) -> (JobDesk, JobHelper) {
+pub fn job_helper(disk: Arc<dyn Disk>, historian: Historian, stop: Arc<AtomicBool>) -> (JobDesk, JobHelper) {
     let (jobs, received) = bounded(1);
     let (sender, outcomes) = bounded(1);
-    (JobDesk { jobs, outcomes, is_busy: false }, JobHelper { disk, jobs: received, outcomes: sender, stop })
+    (JobDesk { jobs, outcomes, is_busy: false }, JobHelper { disk, historian, jobs: received, outcomes: sender, stop })
 }
 
 impl JobDesk {
@@ -80,7 +87,7 @@ impl JobDesk {
 
 impl JobHelper {
     /// Does jobs until the desk is gone.
-    pub fn run(self) {
+    pub fn run(mut self) {
         // Of the thread that asks, on Linux.
         if let Err(error) = setpriority_process(None, NICE) {
             tracing::warn!("roll-ups run at the priority of the other helpers: {error}");
@@ -92,6 +99,7 @@ impl JobHelper {
                     let mut should_stop = || self.stop.load(Ordering::Relaxed);
                     JobOutcome::Rollup(run_rollup(&*self.disk, &plan, &mut should_stop), started.elapsed())
                 }
+                Job::ClosePeriods(horizon_ms) => JobOutcome::ClosePeriods(self.historian.close(horizon_ms, &self.stop)),
             };
             // Without a desk nobody needs to know: the next start finds what was committed.
             let _ = self.outcomes.send(outcome);

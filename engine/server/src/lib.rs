@@ -5,15 +5,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archivist;
 pub mod args;
+pub mod audit;
 pub mod checks;
+pub mod closed_lists;
 pub mod config;
 pub mod core;
 pub mod demo;
 pub mod diagnostics;
 pub mod engine;
+pub mod export;
 pub mod fatal;
 pub mod helpers;
+pub mod historian;
+pub mod history;
 pub mod jobs;
 pub mod live;
 pub mod lookups;

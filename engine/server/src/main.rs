@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Sidecar(arguments) => highwater::sidecar::sidecar(arguments),
         Command::Demo(arguments) => highwater::demo::demo(arguments),
         Command::Top(arguments) => highwater::top::top(arguments),
+        Command::Export(arguments) => highwater::export::export(arguments),
+        Command::Audit(arguments) => highwater::audit::audit(arguments),
         Command::Config(arguments) => config::pages::config(&arguments.command),
         Command::Man(arguments) => config::pages::man(arguments.out.as_deref()),
         Command::Completions(arguments) => config::pages::completions(arguments.shell),

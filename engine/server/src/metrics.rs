@@ -4,16 +4,20 @@
 //! Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of counted, duplicate and refused
 //! views.
 
+use crate::archivist::ArchiveGauges;
 use crate::quic::KernelDrops;
+use crate::rollups::{SharedFigures, StorageFigures};
 use crate::snapshots::CoreStatus;
 use highwater_pipeline::Stats;
-use highwater_proto::{BatchRefusal, CloseReason, Period, Snapshot, ViewRefusal, Window};
+use highwater_proto::{BatchRefusal, CloseReason, Snapshot, ViewRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What does not change while the engine runs.
@@ -25,6 +29,10 @@ pub struct MetricsText {
     pub connections_max: u64,
     /// Datagrams that the kernel drops at each core's socket.
     pub drops: Vec<KernelDrops>,
+    /// How the archive stands.
+    pub archive: Arc<ArchiveGauges>,
+    /// How the closed files stand.
+    pub storage: SharedFigures,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,11 +43,17 @@ struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Board {
     period: &'static str,
+    window: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCore {
     core: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
 }
 
 /// A registry that is filled once and encoded once.
@@ -87,6 +101,8 @@ impl MetricsText {
         work(&mut page, &stats, cores);
         rests(&mut page, cores);
         network(&mut page, &stats, cores);
+        archive(&mut page, &self.archive);
+        storage(&mut page, &self.storage.load());
         let drops: Vec<u64> = self.drops.iter().filter_map(|drops| drops.read()).collect();
         if !drops.is_empty() {
             let help = "Datagrams that the kernel dropped because a core was late";
@@ -162,16 +178,56 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
 }
 
+/// The closed files, as of the last cut.
+fn storage(page: &mut Page, figures: &StorageFigures) {
+    let files = &figures.files;
+    let kinds = [
+        ("cut", files.cuts),
+        ("minute", files.minutes),
+        ("hour", files.hours),
+        ("day", files.days),
+        ("base", files.base),
+    ];
+    let (count, bytes) = (Family::<Kind, Gauge>::default(), Family::<Kind, Gauge>::default());
+    for (kind, of_kind) in kinds {
+        count.get_or_create(&Kind { kind }).set(of_kind.files as i64);
+        bytes.get_or_create(&Kind { kind }).set(of_kind.bytes as i64);
+    }
+    page.registry.register("files", "Cut files beyond the base, roll-ups by minute, hour and day, and the base", count);
+    page.registry.register("file_bytes", "Bytes of these files", bytes);
+    page.gauge("cut_number", "Number of the newest cut", files.cut_number);
+    page.gauge("base_number", "Number of the last cut in the base", files.base_number);
+    page.gauge("disk_free_bytes", "What the data directory's file system had left at the last cut", figures.free_bytes);
+    page.counter("rollups", "Roll-ups done", figures.rollups);
+    page.counter("rollups_without_room", "Roll-ups put off because the disk was full", figures.rollups_without_room);
+    page.counter("rollup_ms", "Milliseconds that roll-ups took", figures.rollup_ms);
+    page.counter("rollup_views", "Views in the cuts that were rolled up", figures.rollup_views);
+    page.counter("rollup_bytes", "Bytes that roll-ups wrote", figures.rollup_bytes);
+}
+
+fn archive(page: &mut Page, gauges: &ArchiveGauges) {
+    let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+    page.gauge("archive_bytes", "Bytes of the archive's files", read(&gauges.bytes));
+    page.gauge("archive_files", "Files of the archive", read(&gauges.files));
+    page.gauge("archive_paused", "1 while there is too little room for the archive's next file", read(&gauges.paused));
+    page.gauge("archive_segments_waiting", "Log segments that wait to be archived", read(&gauges.waiting));
+    page.counter("archive_segments_copied", "Log segments archived", read(&gauges.copied));
+    let help = "Log segments used again before they were archived";
+    page.counter("archive_segments_given_up", help, read(&gauges.given_up));
+    page.counter("archive_files_removed", "Files of the archive removed by age or size", read(&gauges.removed));
+}
+
 fn boards(page: &mut Page, snapshot: &Snapshot) {
     page.gauge("epoch", "Epoch of the latest snapshot", snapshot.epoch.0);
     page.gauge("snapshot_as_of_ms", "Engine time of the latest snapshot", snapshot.as_of_ms);
-    let rows = Family::<Board, Gauge>::default();
-    for period in Period::ALL {
-        if let Some(board) = snapshot.board(period, Window::Sliding) {
-            rows.get_or_create(&Board { period: period.as_str() }).set(board.rows.len() as i64);
-        }
+    let (rows, views) = (Family::<Board, Gauge>::default(), Family::<Board, Gauge>::default());
+    for board in &snapshot.boards {
+        let of = Board { period: board.period.as_str(), window: board.window.as_str() };
+        rows.get_or_create(&of).set(board.rows.len() as i64);
+        views.get_or_create(&of).set(i64::try_from(board.total_views).unwrap_or(i64::MAX));
     }
-    page.registry.register("board_rows", "Rows of each period's list", rows);
+    page.registry.register("board_rows", "Rows of each list", rows);
+    page.registry.register("board_views", "Views of all videos in each list's window", views);
 }
 
 /// Resident memory of this process, from the kernel's page count.
@@ -187,7 +243,16 @@ mod tests {
 
     #[test]
     fn the_page_has_every_reason_and_units_in_its_names() {
-        let text = MetricsText { memory_bytes: 1 << 30, connections_max: 64, drops: vec![KernelDrops::default()] };
+        let drops = vec![KernelDrops::default()];
+        let gauges = ArchiveGauges::default();
+        gauges.given_up.store(5, Ordering::Relaxed);
+        let text = MetricsText {
+            memory_bytes: 1 << 30,
+            connections_max: 64,
+            drops,
+            archive: Arc::new(gauges),
+            storage: SharedFigures::default(),
+        };
         let mut status = CoreStatus::default();
         status.stats.views_counted = 7;
         status.stats.views_refused[0] = 3;
@@ -198,6 +263,8 @@ mod tests {
         assert!(page.contains("highwater_loop_turn_us_max{core=\"1\"} 40"), "{page}");
         assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 6"), "{page}");
         assert!(page.contains("highwater_snapshot_age_ms 12"), "{page}");
+        assert!(page.contains("highwater_archive_segments_given_up_total 5"), "{page}");
+        assert!(page.contains("highwater_file_bytes{kind=\"base\"} 0"), "{page}");
         for reason in BatchRefusal::ALL {
             assert!(page.contains(&format!("batches_refused_total{{reason=\"{}\"}}", reason.as_str())), "{page}");
         }

@@ -3,12 +3,10 @@
 //! Not the work, which is another helper's, and not the files, which are the store's. Invariant: at most one roll-up is
 //! on its way, and none is begun once the process stops.
 
-use crate::jobs::{Job, JobDesk, JobOutcome};
+use crate::jobs::{Job, JobDesk};
 use arc_swap::ArcSwap;
-use highwater_ranking::Minute;
-use highwater_storage::{Disk, RollupStop, StorageError, Store, StoreFigures};
+use highwater_storage::{Disk, HistoryNeeds, RollupDone, RollupStop, StorageError, Store, StoreFigures};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What is known of the closed files, for the metrics page.
@@ -16,6 +14,8 @@ use std::time::Duration;
 pub struct StorageFigures {
     /// Number and length of the files, by kind.
     pub files: StoreFigures,
+    /// What the data directory's file system has left, in bytes.
+    pub free_bytes: u64,
     /// Roll-ups committed since the start.
     pub rollups: u64,
     /// Roll-ups given up for want of room since the start.
@@ -31,33 +31,8 @@ pub struct StorageFigures {
 /// What the owner of the figures and its readers share.
 pub type SharedFigures = Arc<ArcSwap<StorageFigures>>;
 
-/// From which event minute on views are still needed by whoever closes calendar periods; the last minute of all when
-/// nothing is.
-#[derive(Clone, Debug)]
-pub struct HistoryFloor(Arc<AtomicU32>);
-
-impl Default for HistoryFloor {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU32::new(u32::MAX)))
-    }
-}
-
-impl HistoryFloor {
-    /// Views before this minute are not needed any more.
-    pub fn set(&self, minute: Minute) {
-        self.0.store(minute.0, Ordering::Relaxed);
-    }
-
-    /// The minute.
-    pub fn get(&self) -> Minute {
-        Minute(self.0.load(Ordering::Relaxed))
-    }
-}
-
 /// Roll-ups, as the owner of the data directory sees them.
 pub struct Rollups {
-    desk: JobDesk,
-    history: HistoryFloor,
     figures: StorageFigures,
     shared: SharedFigures,
     /// Whether the last one found no room, which is said once.
@@ -66,28 +41,28 @@ pub struct Rollups {
 
 impl Rollups {
     /// None yet.
-    pub fn new(desk: JobDesk, history: HistoryFloor, shared: SharedFigures) -> Self {
-        Self { desk, history, figures: StorageFigures::default(), shared, lacks_room: false }
+    pub fn new(shared: SharedFigures) -> Self {
+        Self { figures: StorageFigures::default(), shared, lacks_room: false }
     }
 
-    /// Where outcomes come.
-    pub const fn desk(&self) -> &JobDesk {
-        &self.desk
-    }
-
-    /// Hands out the next roll-up when it is due and none is on its way.
+    /// Hands out the next roll-up when it is due and no job is being done. What history `needs` is kept.
     ///
     /// # Errors
     /// When the disk refuses to say how much is free.
-    pub fn plan<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StorageError> {
-        if self.desk.is_busy() {
+    pub fn plan<D: Disk>(
+        &mut self,
+        desk: &mut JobDesk,
+        store: &Store<D>,
+        needs: &HistoryNeeds,
+    ) -> Result<(), StorageError> {
+        if desk.is_busy() {
             return Ok(());
         }
-        match store.plan_rollup(self.history.get()) {
+        match store.plan_rollup(needs) {
             Ok(Some(plan)) => {
                 let (first, last) = plan.cuts();
                 tracing::debug!(first, last, "roll-up begun");
-                self.desk.hand_out(Job::Rollup(Box::new(plan)));
+                desk.hand_out(Job::Rollup(Box::new(plan)));
             }
             Ok(None) => {}
             Err(error) if error.is_no_space() => self.no_room(&error),
@@ -100,9 +75,12 @@ impl Rollups {
     ///
     /// # Errors
     /// When the job failed or its files cannot be read; the process must end then.
-    pub fn take_over<D: Disk>(&mut self, store: &mut Store<D>, outcome: JobOutcome) -> Result<(), StorageError> {
-        self.desk.put_back();
-        let JobOutcome::Rollup(result, took) = outcome;
+    pub fn take_over<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        result: Result<RollupDone, RollupStop>,
+        took: Duration,
+    ) -> Result<(), StorageError> {
         let done = match result {
             Ok(done) => done,
             Err(RollupStop::Stopped) => return Ok(()),
@@ -142,6 +120,8 @@ impl Rollups {
     /// Shows readers how the files are now.
     pub fn show<D: Disk>(&mut self, store: &Store<D>) {
         self.figures.files = store.figures();
+        // Should it not say so now, it was right a minute ago.
+        self.figures.free_bytes = store.disk().free_bytes().unwrap_or(self.figures.free_bytes);
         self.shared.store(Arc::new(self.figures));
     }
 
@@ -161,9 +141,10 @@ pub fn minutes(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::job_helper;
+    use crate::historian::{Historian, HistoryRules};
+    use crate::jobs::{JobOutcome, job_helper};
     use highwater_proto::{Epoch, InstanceId};
-    use highwater_ranking::CoreCut;
+    use highwater_ranking::{Calendar, CoreCut, Minute};
     use highwater_storage::{
         CorePart, Directory, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
         ProducerTableImage, RollupRule,
@@ -193,16 +174,26 @@ mod tests {
     /// Hands out one roll-up and takes over what came of it; says what is shown then.
     fn one_rollup(disk: &MemoryDisk, stop: bool) -> StorageFigures {
         let mut store = store(disk);
-        let (desk, helper) = job_helper(Arc::new(disk.clone()), Arc::new(AtomicBool::new(stop)));
+        let shared_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let rules = HistoryRules {
+            directory: *store.directory(),
+            calendar: Calendar::default(),
+            retention: Duration::ZERO,
+            new_at_ms: None,
+        };
+        let historian = Historian::new(shared_disk.clone(), rules);
+        let (mut desk, helper) = job_helper(shared_disk, historian, Arc::new(AtomicBool::new(stop)));
         let thread = std::thread::spawn(move || helper.run());
         let shared = SharedFigures::default();
-        let mut rollups = Rollups::new(desk, HistoryFloor::default(), shared.clone());
-        rollups.plan(&store).unwrap();
-        rollups.plan(&store).unwrap();
-        let outcome = rollups.desk().outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
-        rollups.take_over(&mut store, outcome).unwrap();
+        let mut rollups = Rollups::new(shared.clone());
+        for _ in 0..2 {
+            rollups.plan(&mut desk, &store, &HistoryNeeds::NOTHING).unwrap();
+        }
+        let outcome = desk.outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
+        let JobOutcome::Rollup(result, took) = outcome else { panic!("{outcome:?}") };
+        rollups.take_over(&mut store, result, took).unwrap();
         rollups.show(&store);
-        drop(rollups);
+        drop(desk);
         thread.join().unwrap();
         **shared.load()
     }

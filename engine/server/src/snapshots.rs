@@ -2,11 +2,12 @@
 //!
 //! Written by the merging helper only. Invariant: the epoch of what can be loaded never decreases.
 
+use crate::history::HistoryDoor;
 use crate::lookups::Lookups;
 use crate::metrics::MetricsText;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use highwater_pipeline::Stats;
-use highwater_proto::{Epoch, Snapshot, VideoCounts};
+use highwater_proto::{Epoch, History, HistoryAnswer, Period, Periods, PeriodsAnswer, Snapshot, VideoCounts};
 use highwater_sidecar::{LookupError, SnapshotSource, SourceStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,11 +44,12 @@ pub struct Snapshots {
     epoch: watch::Sender<Epoch>,
     metrics: MetricsText,
     lookups: Lookups,
+    history: HistoryDoor,
 }
 
 impl Snapshots {
     /// Nothing published yet.
-    pub fn new(metrics: MetricsText, lookups: Lookups) -> Self {
+    pub fn new(metrics: MetricsText, lookups: Lookups, history: HistoryDoor) -> Self {
         Self {
             latest: ArcSwapOption::empty(),
             published_at: ArcSwap::from_pointee(Instant::now()),
@@ -55,6 +57,7 @@ impl Snapshots {
             epoch: watch::Sender::new(Epoch(0)),
             metrics,
             lookups,
+            history,
         }
     }
 
@@ -84,6 +87,19 @@ impl SnapshotSource for Snapshots {
 
     async fn lookup(&self, video_id: &str) -> Result<VideoCounts, LookupError> {
         self.lookups.ask(video_id).await
+    }
+
+    async fn closed_list(&self, period: Period, start_ms: u64) -> Result<HistoryAnswer, LookupError> {
+        self.history.list(History { period, start_ms }).await
+    }
+
+    async fn closed_periods(
+        &self,
+        period: Period,
+        before_ms: Option<u64>,
+        limit: u16,
+    ) -> Result<PeriodsAnswer, LookupError> {
+        self.history.periods(Periods { period, limit, before_ms: before_ms.unwrap_or(u64::MAX) }).await
     }
 
     fn status(&self) -> SourceStatus {

@@ -6,14 +6,16 @@
 //! anything that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and
 //! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
+use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
-use crate::jobs::JobOutcome;
+use crate::historian::Closing;
+use crate::jobs::{JobDesk, JobOutcome};
 use crate::rollups::Rollups;
 use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
+use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -61,8 +63,20 @@ pub struct Storekeeper<D: Disk> {
     stalled: Option<Stalled>,
     /// What came after it, in order.
     behind: VecDeque<(u16, StoreRequest)>,
-    rollups: Rollups,
+    chores: Chores,
     stop: Arc<AtomicBool>,
+}
+
+/// Long work that another helper does.
+pub struct Chores {
+    /// Where it is handed out.
+    pub desk: JobDesk,
+    /// Roll-ups.
+    pub rollups: Rollups,
+    /// Closing calendar periods.
+    pub closing: Closing,
+    /// Copying log segments into the archive.
+    pub archive: ArchiveDesk,
 }
 
 /// An errand that found the disk full.
@@ -98,11 +112,10 @@ impl<D: Disk> Storekeeper<D> {
         log_retention_bytes: u64,
         requests: Receiver<(u16, StoreRequest)>,
         desks: Vec<CoreDesk>,
-        rollups: Rollups,
+        mut chores: Chores,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let mut rollups = rollups;
-        rollups.show(&store);
+        chores.rollups.show(&store);
         let (parts, runs) = (Gather::new(desks.len()), Gather::new(desks.len()));
         Self {
             store,
@@ -115,7 +128,7 @@ impl<D: Disk> Storekeeper<D> {
             held: None,
             stalled: None,
             behind: VecDeque::new(),
-            rollups,
+            chores,
             stop,
         }
     }
@@ -158,7 +171,7 @@ impl<D: Disk> Storekeeper<D> {
         loop {
             select! {
                 recv(self.requests) -> request => return request.ok(),
-                recv(self.rollups.desk().outcomes()) -> outcome => match outcome {
+                recv(self.chores.desk.outcomes()) -> outcome => match outcome {
                     Ok(outcome) => {
                         if let Err(error) = self.take_over(outcome) {
                             fatal("the data directory could not be written or read", &error);
@@ -167,18 +180,42 @@ impl<D: Disk> Storekeeper<D> {
                     // The helper is gone, and with it every job.
                     Err(_) => return self.requests.recv().ok(),
                 },
+                recv(self.chores.archive.done) -> done => match done {
+                    Ok(done) => {
+                        if let Err(error) = self.archive_on(Some(done)) {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                    }
+                    Err(_) => return self.requests.recv().ok(),
+                },
             }
         }
     }
 
     fn take_over(&mut self, outcome: JobOutcome) -> Result<(), StorageError> {
-        self.rollups.take_over(&mut self.store, outcome)?;
+        self.chores.desk.put_back();
+        match outcome {
+            JobOutcome::Rollup(result, took) => self.chores.rollups.take_over(&mut self.store, result, took)?,
+            JobOutcome::ClosePeriods(result) => self.chores.closing.take_over(result)?,
+        }
         self.plan_rollup()
     }
 
     /// Begins a roll-up when one is due; not any more when the process stops.
     fn plan_rollup(&mut self) -> Result<(), StorageError> {
-        if self.stop.load(Ordering::Relaxed) { Ok(()) } else { self.rollups.plan(&self.store) }
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Chores { desk, rollups, closing, .. } = &mut self.chores;
+        rollups.plan(desk, &self.store, &closing.needs()?)
+    }
+
+    /// After a cut, or one that would have held nothing: closes the periods that are final now, else rolls up.
+    fn plan_chores(&mut self, horizon_ms: u64) -> Result<(), StorageError> {
+        if !self.stop.load(Ordering::Relaxed) {
+            self.chores.closing.plan(&mut self.chores.desk, horizon_ms)?;
+        }
+        self.plan_rollup()
     }
 
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
@@ -211,7 +248,12 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     fn prepare_segment(&mut self, core: u16) -> Result<(), StorageError> {
-        match self.store.prepare_segment(LogNumber(u32::from(core))) {
+        let mut prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        // On a full disk no segment waits for the archive any more.
+        if prepared.as_ref().is_err_and(StorageError::is_no_space) && self.recycle()? > 0 {
+            prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
+        }
+        match prepared {
             Ok(segment) => self.bring(core, Brought::Segment(segment)),
             Err(error) if error.is_no_space() => self.answer(core, StoreAnswer::NoSpace(error.to_string())),
             Err(error) => return Err(error),
@@ -310,14 +352,28 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
-            return Ok(());
+            return self.plan_chores(cut.arrivals_from_ms());
         }
         let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
-        self.rollups.show(&self.store);
-        self.plan_rollup()
+        self.chores.rollups.show(&self.store);
+        self.plan_chores(cut.arrivals_from_ms())?;
+        self.archive_on(None)
+    }
+
+    /// Takes what the archive's helper has done, and gives it what is to be done next.
+    fn archive_on(&mut self, done: Option<ArchiveDone>) -> Result<(), StorageError> {
+        if let Some(done) = done {
+            self.chores.archive.take(&mut self.store, done)?;
+            self.recycle()?;
+        }
+        match self.chores.archive.go_on(&mut self.store, self.log_retention_bytes) {
+            // What could not be removed on a full disk is tried again; what was just cut must not be.
+            Err(error) if error.is_no_space() => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Reads the runs once and gives each core those of its shards.
@@ -357,11 +413,14 @@ impl<D: Disk> Storekeeper<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archivist::archive_desk;
+    use crate::historian::{Historian, HistoryRules};
     use crate::jobs::job_helper;
-    use crate::rollups::{HistoryFloor, SharedFigures};
+    use crate::rollups::SharedFigures;
     use crate::runtime::Parking;
     use crossbeam_channel::bounded;
     use highwater_proto::InstanceId;
+    use highwater_ranking::Calendar;
     use highwater_storage::{Directory, DirectoryId, MemoryDisk, OpenOptions};
 
     const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -390,10 +449,15 @@ mod tests {
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
-        let (jobs, helper) = job_helper(Arc::new(disk.clone()), Arc::default());
+        let retention = Duration::from_secs(3600);
+        let rules = HistoryRules { directory: create, calendar: Calendar::default(), retention, new_at_ms: None };
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (jobs, helper) = job_helper(shared.clone(), Historian::new(shared.clone(), rules), Arc::default());
         std::thread::spawn(move || helper.run());
-        let rollups = Rollups::new(jobs, HistoryFloor::default(), SharedFigures::default());
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], rollups, Arc::default());
+        let rollups = Rollups::new(SharedFigures::default());
+        let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
+        let chores = Chores { desk: jobs, rollups, closing: Closing::new(shared, rules), archive };
+        let keeper = Storekeeper::new(store, 0, received, vec![desk], chores, Arc::default());
         Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
     }
 

@@ -7,6 +7,9 @@
 use crate::config::nearest::did_you_mean;
 use bytesize::ByteSize;
 use highwater_proto::limits::HOST_BYTES_MAX;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -127,6 +130,64 @@ pub fn duration_text(duration: Duration) -> String {
     whole.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", milliseconds / unit))
 }
 
+/// How much of something is kept: by age and by size, whichever is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// For how long.
+    pub age: Duration,
+    /// How many bytes.
+    pub size: ByteSize,
+}
+
+/// What may be asked to be kept. A file of the archive is at most a little longer than a segment, and fits.
+const KEPT_AGE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3650 * 24 * 3600);
+const KEPT_BYTES: RangeInclusive<u64> = 128 << 20..=1 << 50;
+const _: () = assert!(*KEPT_BYTES.start() >= 2 * highwater_storage::SEGMENT_BYTES_DEFAULT);
+
+/// Reads a duration and a size with a comma between, in either order, such as `24h,10GiB`.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn kept(text: &str) -> Result<Kept, String> {
+    let choice = "what is kept is a duration and a size with a comma between, such as 24h,10GiB";
+    let Some((one, other)) = text.split_once(',').filter(|(_, other)| !other.contains(',')) else {
+        return Err(choice.to_owned());
+    };
+    let is_duration = |text: &str| DURATION_UNITS.iter().any(|(name, _)| text.trim().ends_with(name));
+    let (age, bytes) = if is_duration(one) || !is_duration(other) { (one, other) } else { (other, one) };
+    let age = duration(age, KEPT_AGE).map_err(|error| format!("{:?}: {error}; {choice}", age.trim()))?;
+    let size = size(bytes, KEPT_BYTES).map_err(|error| format!("{:?}: {error}; {choice}", bytes.trim()))?;
+    Ok(Kept { age, size })
+}
+
+/// Reads a time in whole milliseconds since 1970: RFC 3339, or a date, which stands for its first moment in UTC.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn time_ms(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let is_date = text.len() == "2024-07-15".len();
+    let found: Option<Timestamp> = if is_date {
+        let date: Option<Date> = text.parse().ok();
+        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()).map(|zoned| zoned.timestamp())
+    } else {
+        text.parse().ok()
+    };
+    let Some(found) = found else {
+        return Err("a time is RFC 3339 or a date in UTC, such as 2024-07-15T18:00:00Z or 2024-07-15".to_owned());
+    };
+    if found.subsec_nanosecond() % 1_000_000 != 0 {
+        return Err("only whole milliseconds are kept: round it to three digits behind the second".to_owned());
+    }
+    u64::try_from(found.as_millisecond()).map_err(|_| "times before 1970 are not counted".to_owned())
+}
+
+/// A time as RFC 3339 in UTC, with as many digits behind the second as it needs.
+pub fn time_text(time_ms: u64) -> String {
+    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
+}
+
 /// Reads what a switch is set to.
 ///
 /// # Errors
@@ -208,6 +269,33 @@ mod tests {
     const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
     #[test]
+    fn times_are_read_with_their_offset_and_dates_in_utc() {
+        for (text, time, canonical) in [
+            ("2024-02-29", 1_709_164_800_000, "2024-02-29T00:00:00Z"),
+            ("2024-02-29T01:30:00+01:30", 1_709_164_800_000, "2024-02-29T00:00:00Z"),
+            ("2024-02-29t00:00:00.25z", 1_709_164_800_250, "2024-02-29T00:00:00.25Z"),
+            ("1970-01-01", 0, "1970-01-01T00:00:00Z"),
+            ("9999-12-30", 253_402_128_000_000, "9999-12-30T00:00:00Z"),
+        ] {
+            assert_eq!(time_ms(text), Ok(time), "{text}");
+            assert_eq!(time_text(time), canonical, "{text}");
+            assert_eq!(time_ms(canonical), Ok(time), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_with_an_example() {
+        for text in
+            ["", "now", "2024", "2024-02-30", "20240715", "2024-07-15T18:00", "2024-07-15T18:00:00", "1720000000"]
+        {
+            let refused = time_ms(text).unwrap_err();
+            assert!(refused.contains("2024-07-15T18:00:00Z"), "{text}: {refused}");
+        }
+        assert!(time_ms("1969-12-31T23:59:59Z").unwrap_err().contains("before 1970"));
+        assert!(time_ms("2024-07-15T18:00:00.0001Z").unwrap_err().contains("whole milliseconds"));
+    }
+
+    #[test]
     fn sizes_are_read_in_any_case_and_written_in_one() {
         for (text, bytes, canonical) in [
             ("4GiB", 4 << 30, "4GiB"),
@@ -272,6 +360,27 @@ mod tests {
             ("99999999999999999999s", &["a number with its unit"]),
         ] {
             let refused = duration(text, ANY_TIME).unwrap_err();
+            words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_a_duration_and_a_size_in_either_order() {
+        let expected = Kept { age: Duration::from_secs(24 * 3600), size: ByteSize::gib(10) };
+        for text in ["24h,10GiB", "10GiB,24h", " 1d , 10 gib "] {
+            assert_eq!(kept(text), Ok(expected), "{text}");
+        }
+        for (text, words) in [
+            ("24h", &["a comma between", "24h,10GiB"][..]),
+            ("10GiB", &["a comma between"]),
+            ("24h,10GiB,1s", &["a comma between"]),
+            ("24,10GiB", &["\"24\"", "unit is missing"]),
+            ("24h,10", &["\"10\"", "unit is missing", "GiB"]),
+            ("1s,10GiB", &["\"1s\"", "1m to 3650d are allowed"]),
+            ("24h,1MiB", &["\"1MiB\"", "128MiB to 1024TiB are allowed"]),
+            ("24h,2h", &["\"2h\"", "GiB"]),
+        ] {
+            let refused = kept(text).unwrap_err();
             words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
         }
     }

@@ -1,17 +1,17 @@
-//! The bodies of a top list and of a video's counts, and a small cache of the former.
+//! The bodies of top lists and of a video's counts, and a small cache of those of the newest snapshot.
 //!
-//! Invariant: a body is a pure function of (snapshot, period, k), so a cached one is as good as a new one; the cache
+//! Invariant: a body is a pure function of (snapshot, period, window, k) or of (final list, k), so a cached one is as good as a new one; the cache
 //! holds bodies of one snapshot only, at most [`BODIES_MAX`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use highwater_proto::{Board, Period, Snapshot, VideoCounts, Window};
-use jiff::Timestamp;
+use highwater_proto::{Board, BoardRow, ClosedList, Period, Snapshot, VideoCounts, Window};
 use serde::Serialize;
 
 use crate::json;
+use crate::time::{rfc3339, rfc3339_ms};
 
 /// Bodies kept for one snapshot: readers mostly ask for the same few `k`.
 const BODIES_MAX: usize = 32;
@@ -22,8 +22,16 @@ struct Top<'a> {
     window: &'static str,
     start_time: Option<String>,
     end_time: String,
-    as_of: String,
-    epoch: u64,
+    /// Whether a tumbling period's list is its last; a sliding one never has a last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#final: Option<bool>,
+    /// Of a snapshot's list; a final one is as of no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    total_views: u64,
+    other_views: u64,
     top_videos: Vec<Row<'a>>,
 }
 
@@ -50,11 +58,21 @@ struct PeriodViews {
     rank: Option<u32>,
 }
 
-/// The body for one video: every period, shortest first, also those of which nothing is known.
+/// Every period and window, shortest first; all-time has one window.
+const VIEWS_OF: [(Period, Window); 7] = [
+    (Period::Hour, Window::Sliding),
+    (Period::Hour, Window::Tumbling),
+    (Period::Day, Window::Sliding),
+    (Period::Day, Window::Tumbling),
+    (Period::Month, Window::Sliding),
+    (Period::Month, Window::Tumbling),
+    (Period::AllTime, Window::Sliding),
+];
+
+/// The body for one video: every period and window, also those of which nothing is known.
 pub(crate) fn views_body(counts: &VideoCounts) -> Bytes {
-    let window = Window::Sliding;
-    let of_period = |period: Period| {
-        let count = counts.counts.iter().find(|count| count.period == period && count.window == window);
+    let of_window = |(period, window): (Period, Window)| {
+        let count = counts.counts.iter().find(|count| (count.period, count.window) == (period, window));
         PeriodViews {
             period: period.as_str(),
             window: window.as_str(),
@@ -64,40 +82,59 @@ pub(crate) fn views_body(counts: &VideoCounts) -> Bytes {
     };
     let views = Views {
         video_id: &counts.video_id,
-        as_of: format!("{:.3}", timestamp(counts.as_of_ms)),
+        as_of: rfc3339_ms(counts.as_of_ms),
         epoch: counts.epoch.0,
-        views: Period::ALL.map(of_period).into(),
+        views: VIEWS_OF.map(of_window).into(),
     };
     json::to_vec(&views).into()
 }
 
 /// The body for the first `k` rows of a board.
 fn body(snapshot: &Snapshot, board: &Board, k: usize) -> Bytes {
-    let rows = board.rows.iter().take(k).enumerate();
+    let (top_videos, other_views) = listed(&board.rows, k, board.total_views);
     let top = Top {
         period: board.period.as_str(),
         window: board.window.as_str(),
         start_time: board.start_ms.map(rfc3339),
         end_time: rfc3339(board.end_ms),
-        as_of: format!("{:.3}", timestamp(snapshot.as_of_ms)),
-        epoch: snapshot.epoch.0,
-        top_videos: rows
-            .map(|(index, row)| Row { rank: index + 1, video_id: &row.video_id, view_count: row.view_count })
-            .collect(),
+        r#final: (board.window == Window::Tumbling).then_some(false),
+        as_of: Some(rfc3339_ms(snapshot.as_of_ms)),
+        epoch: Some(snapshot.epoch.0),
+        total_views: board.total_views,
+        other_views,
+        top_videos,
     };
     json::to_vec(&top).into()
 }
 
-/// RFC 3339 in UTC, with milliseconds only where there are any.
-fn rfc3339(time_ms: u64) -> String {
-    let time = timestamp(time_ms);
-    if time_ms.is_multiple_of(1000) { format!("{time:.0}") } else { format!("{time:.3}") }
+/// The body for the first `k` rows of a final list.
+pub(crate) fn closed_body(list: &ClosedList, k: usize) -> Bytes {
+    let (top_videos, other_views) = listed(&list.rows, k, list.total_views);
+    let top = Top {
+        period: list.period.as_str(),
+        window: Window::Tumbling.as_str(),
+        start_time: Some(rfc3339(list.start_ms)),
+        end_time: rfc3339(list.end_ms),
+        r#final: Some(true),
+        as_of: None,
+        epoch: None,
+        total_views: list.total_views,
+        other_views,
+        top_videos,
+    };
+    json::to_vec(&top).into()
 }
 
-/// Times beyond what can be written are written as the last that can.
-fn timestamp(time_ms: u64) -> Timestamp {
-    i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
+/// The first `k` rows, and the views that are not of their videos.
+fn listed(rows: &[BoardRow], k: usize, total_views: u64) -> (Vec<Row<'_>>, u64) {
+    let rows = &rows[..k.min(rows.len())];
+    let other_views = rows.iter().fold(total_views, |left, row| left.saturating_sub(row.view_count));
+    let ranked = (1..).zip(rows);
+    (ranked.map(|(rank, row)| Row { rank, video_id: &row.video_id, view_count: row.view_count }).collect(), other_views)
 }
+
+/// Period, window and rows of a body.
+type BodyKey = (Period, Window, usize);
 
 /// Bodies already made for the snapshot that is the newest.
 #[derive(Default)]
@@ -108,29 +145,29 @@ pub(crate) struct Bodies {
 #[derive(Default)]
 struct Kept {
     snapshot: Option<Arc<Snapshot>>,
-    bodies: HashMap<(Period, usize), Bytes>,
+    bodies: HashMap<BodyKey, Bytes>,
 }
 
 impl Bodies {
-    /// The body for (snapshot, period, k); `None` if the snapshot has no such board.
-    pub(crate) fn body(&self, snapshot: &Arc<Snapshot>, period: Period, k: usize) -> Option<Bytes> {
-        let board = snapshot.board(period, Window::Sliding)?;
-        let k = k.min(board.rows.len());
-        if let Some(body) = self.find(snapshot, period, k) {
+    /// The body for (snapshot, period, window, k); `None` if the snapshot has no such board.
+    pub(crate) fn body(&self, snapshot: &Arc<Snapshot>, period: Period, window: Window, k: usize) -> Option<Bytes> {
+        let board = snapshot.board(period, window)?;
+        let key = (period, window, k.min(board.rows.len()));
+        if let Some(body) = self.find(snapshot, key) {
             return Some(body);
         }
         let body = body(snapshot, board, k);
-        self.keep(snapshot, period, k, body.clone());
+        self.keep(snapshot, key, body.clone());
         Some(body)
     }
 
-    fn find(&self, snapshot: &Arc<Snapshot>, period: Period, k: usize) -> Option<Bytes> {
+    fn find(&self, snapshot: &Arc<Snapshot>, key: BodyKey) -> Option<Bytes> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = kept.snapshot.as_ref().is_some_and(|one| Arc::ptr_eq(one, snapshot));
-        same.then(|| kept.bodies.get(&(period, k)).cloned()).flatten()
+        same.then(|| kept.bodies.get(&key).cloned()).flatten()
     }
 
-    fn keep(&self, snapshot: &Arc<Snapshot>, period: Period, k: usize, body: Bytes) {
+    fn keep(&self, snapshot: &Arc<Snapshot>, key: BodyKey, body: Bytes) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &kept.snapshot {
             Some(one) if Arc::ptr_eq(one, snapshot) => {}
@@ -142,7 +179,7 @@ impl Bodies {
             }
         }
         if kept.bodies.len() < BODIES_MAX {
-            kept.bodies.insert((period, k), body);
+            kept.bodies.insert(key, body);
         }
     }
 }

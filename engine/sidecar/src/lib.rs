@@ -2,7 +2,7 @@
 //!
 //! What it is for: answering `GET /v1/videos/top` and its neighbours from a [`SnapshotSource`], in the engine's process
 //! or, by [`RemoteSnapshots`], in one of its own. What it is not: it counts, ranks and stores nothing; what it serves
-//! is a published snapshot as it is, or the counts that a core answers with. Invariant: equal snapshots give equal
+//! is a published snapshot as it is, a closed list, or the counts that a core answers with. Invariant: equal snapshots give equal
 //! bytes, and whatever a client sends, what the sidecar holds for it is bounded by [`HttpLimits`].
 //!
 //! Sources: RFC 9110 (HTTP semantics), RFC 9457 (problem details), RFC 3339 (times), the Prometheus text format.
@@ -10,6 +10,7 @@
 
 mod answer;
 mod counts;
+mod history;
 mod json;
 mod problem;
 mod query;
@@ -17,12 +18,13 @@ mod remote;
 mod router;
 mod serve;
 mod source;
+mod time;
 
 #[cfg(test)]
 mod tests;
 
-pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
-pub use query::{K_DEFAULT, K_MAX, MIN_EPOCH_WAIT};
+pub use problem::{About, PROBLEM_CONTENT_TYPE, Problem};
+pub use query::{K_DEFAULT, K_MAX, LIMIT_DEFAULT, LIMIT_MAX, MIN_EPOCH_WAIT};
 pub use remote::RemoteSnapshots;
 pub use router::router;
 pub use serve::{HttpLimits, serve, serve_with};

@@ -27,18 +27,27 @@ pub struct Problem {
     pub status: u16,
     /// This case in words, with the remedy.
     pub detail: Box<str>,
-    /// The query parameter at fault.
+    /// The query parameter at fault, where it is one.
+    #[serde(flatten)]
+    pub about: Option<Box<About>>,
+    /// When what is asked for will be final.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<Box<str>>,
-    /// The value that it had; null when it was missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<Option<String>>,
-    /// What is allowed instead.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub allowed: Box<[String]>,
+    pub final_time: Option<Box<str>>,
     /// Seconds after which to try again; sent as the header `Retry-After`.
     #[serde(skip)]
     pub retry_after_s: Option<u32>,
+}
+
+/// A query parameter at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its name.
+    pub parameter: Box<str>,
+    /// The value that it had; null when it was missing.
+    pub value: Option<String>,
+    /// What is allowed instead.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub allowed: Box<[String]>,
 }
 
 impl Problem {
@@ -48,17 +57,18 @@ impl Problem {
             title,
             status: status.as_u16(),
             detail: detail.into(),
-            parameter: None,
-            value: None,
-            allowed: Box::default(),
+            about: None,
+            final_time: None,
             retry_after_s: None,
         }
     }
 
     fn about(mut self, parameter: &str, value: Option<&str>, allowed: &[&str]) -> Self {
-        self.parameter = Some(shortened(parameter).into());
-        self.value = Some(value.map(shortened));
-        self.allowed = allowed.iter().map(|&word| word.to_owned()).collect();
+        self.about = Some(Box::new(About {
+            parameter: shortened(parameter).into(),
+            value: value.map(shortened),
+            allowed: allowed.iter().map(|&word| word.to_owned()).collect(),
+        }));
         self
     }
 
@@ -90,14 +100,39 @@ impl Problem {
             .about(parameter, Some(value), &[])
     }
 
-    /// A value that is meant to come, but cannot be answered yet.
-    pub(crate) fn not_yet(parameter: &str, value: &str, allowed: &[&str]) -> Self {
-        let detail = format!("{parameter}={value} is not served yet; allowed is {}", allowed.join(", "));
-        Self::new("urn:highwater:problem:not-yet", "Not yet", StatusCode::BAD_REQUEST, detail).about(
-            parameter,
-            Some(value),
-            allowed,
+    /// A parameter has a value that another parameter rules out, for a reason in words.
+    pub(crate) fn unfit(parameter: &str, value: Option<&str>, allowed: &[&str], detail: &str) -> Self {
+        let (kind, title) = match value {
+            Some(_) => ("urn:highwater:problem:invalid-parameter", "Invalid parameter"),
+            None => ("urn:highwater:problem:missing-parameter", "Missing parameter"),
+        };
+        Self::new(kind, title, StatusCode::BAD_REQUEST, detail.to_owned()).about(parameter, value, allowed)
+    }
+
+    /// The period that starts there has no final list, for a reason in words.
+    pub(crate) fn no_list(detail: String, start: &str) -> Self {
+        Self::new("urn:highwater:problem:no-list", "No list", StatusCode::NOT_FOUND, detail).about(
+            "start",
+            Some(start),
+            &[],
         )
+    }
+
+    /// The period that starts there has ended, but views of it still count.
+    pub(crate) fn not_final(detail: String, start: &str, final_time: String, retry_after_s: u32) -> Self {
+        let mut problem = Self::no_list(detail, start);
+        problem.kind = "urn:highwater:problem:not-final";
+        problem.title = "Not final";
+        problem.final_time = Some(final_time.into());
+        problem.retry_after_s = Some(retry_after_s);
+        problem
+    }
+
+    /// The engine has what is asked for but cannot read it.
+    pub(crate) fn unreadable() -> Self {
+        let detail = "the engine cannot read its history; its log names the file and the remedy".to_owned();
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new("urn:highwater:problem:history-unreadable", "History unreadable", status, detail)
     }
 
     /// There is nothing at this path.

@@ -1,45 +1,128 @@
-//! The queries of a top list and of a video, checked in full before anything is done.
+//! The queries of a top list, of a video and of the periods there are, checked in full before anything is done.
 //!
 //! Invariant: a query that was taken has known parameters only, each once, each in its range.
 
 use std::time::Duration;
 
 use axum::http::Uri;
-use highwater_proto::{Epoch, Period, TOP_K_MAX, VIDEO_ID_BYTES_MAX, Window};
+use highwater_proto::{Epoch, PERIODS_MAX, Period, TOP_K_MAX, VIDEO_ID_BYTES_MAX, Window};
 
 use crate::problem::Problem;
+use crate::time::{self, period_at, rfc3339};
 
 /// Rows when `k` is not given.
 pub const K_DEFAULT: usize = 100;
 /// Most rows that can be asked for.
 pub const K_MAX: usize = TOP_K_MAX;
+/// Periods when `limit` is not given.
+pub const LIMIT_DEFAULT: u16 = 100;
+/// Most periods that can be asked for.
+pub const LIMIT_MAX: u16 = PERIODS_MAX as u16;
 /// How long `min_epoch` waits for its epoch.
 pub const MIN_EPOCH_WAIT: Duration = Duration::from_secs(2);
 
-const _: () = assert!(K_DEFAULT <= K_MAX);
+const _: () = assert!(K_DEFAULT <= K_MAX && LIMIT_DEFAULT <= LIMIT_MAX && PERIODS_MAX <= u16::MAX as usize);
 
-const PARAMETERS: [&str; 4] = ["period", "k", "window", "min_epoch"];
+const PARAMETERS: [&str; 5] = ["period", "k", "window", "min_epoch", "start"];
 const PERIODS: [&str; 4] =
     [Period::ALL[0].as_str(), Period::ALL[1].as_str(), Period::ALL[2].as_str(), Period::ALL[3].as_str()];
+/// Those that end.
+const CALENDAR: [&str; 3] = [PERIODS[0], PERIODS[1], PERIODS[2]];
+const WINDOWS: [&str; 2] = [Window::ALL[0].as_str(), Window::ALL[1].as_str()];
 
 /// What a reader asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopQuery {
     pub(crate) period: Period,
+    pub(crate) window: Window,
     pub(crate) k: usize,
     pub(crate) min_epoch: Option<Epoch>,
+    pub(crate) asked: Option<Asked>,
+}
+
+/// One calendar period that a reader asks for by its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Hour, day or month.
+    pub(crate) period: Period,
+    /// Where such a period starts.
+    pub(crate) start_ms: u64,
+    pub(crate) end_ms: u64,
+    /// The start as the reader wrote it.
+    pub(crate) written: String,
+}
+
+/// Which periods a reader wants to know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeriodsQuery {
+    /// Hour, day or month.
+    pub(crate) period: Period,
+    pub(crate) before_ms: Option<u64>,
+    pub(crate) limit: u16,
 }
 
 impl TopQuery {
     /// Checks the query of a URI.
     pub(crate) fn parse(uri: &Uri) -> Result<Self, Problem> {
-        let values = values(uri, PARAMETERS)?;
-        let [period, k, window, min_epoch] = values;
-        let period = period.ok_or_else(|| Problem::missing("period", &PERIODS))?;
-        let period = period.parse().map_err(|_| Problem::invalid("period", &period, &PERIODS))?;
-        check_window(window.as_deref())?;
-        Ok(Self { period, k: parse_k(k.as_deref())?, min_epoch: parse_min_epoch(min_epoch.as_deref())? })
+        let [period, k, window, min_epoch, start] = values(uri, PARAMETERS)?;
+        let period = parse_period(period.as_deref(), &PERIODS)?;
+        if period == Period::AllTime && start.is_some() {
+            let detail = "start is given, but all-time never ends; ask for hour, day or month, or leave start out";
+            return Err(Problem::unfit("period", Some(period.as_str()), &CALENDAR, detail));
+        }
+        let given = window.as_deref();
+        let window = parse_window(given, period)?;
+        if start.is_some() && window != Window::Tumbling {
+            let tumbling = Window::Tumbling.as_str();
+            let detail = "start asks for a calendar period, so it needs window=tumbling; add it, or leave start out";
+            return Err(Problem::unfit("window", given, &[tumbling], detail));
+        }
+        let (k, min_epoch) = (parse_k(k.as_deref())?, parse_min_epoch(min_epoch.as_deref())?);
+        let asked = start.map(|written| Asked::parse(period, written)).transpose()?;
+        Ok(Self { period, window, k, min_epoch, asked })
     }
+}
+
+impl Asked {
+    fn parse(period: Period, written: String) -> Result<Self, Problem> {
+        let time = time::parse(&written).ok_or_else(|| Problem::invalid("start", &written, &[time::ALLOWED]))?;
+        let around = period_at(period, time.ms);
+        let (start_ms, end_ms) = around.ok_or_else(|| Problem::invalid("period", period.as_str(), &CALENDAR))?;
+        if start_ms == time.ms && !time.and_a_part {
+            return Ok(Self { period, start_ms, end_ms, written });
+        }
+        let (before, after) = (rfc3339(start_ms), rfc3339(end_ms));
+        let detail = format!("no {period} (UTC) starts at that time; the nearest start at {before} and {after}");
+        Err(Problem::unfit("start", Some(&written), &[&before, &after], &detail))
+    }
+}
+
+impl PeriodsQuery {
+    /// Checks the query of a URI.
+    pub(crate) fn parse(uri: &Uri) -> Result<Self, Problem> {
+        let [period, limit, before] = values(uri, ["period", "limit", "before"])?;
+        let period = parse_period(period.as_deref(), &CALENDAR)?;
+        let before_ms = before.map(|before| {
+            let time = time::parse(&before).ok_or_else(|| Problem::invalid("before", &before, &[time::ALLOWED]))?;
+            // What starts within the millisecond starts before a part of it is over.
+            Ok(time.ms + u64::from(time.and_a_part))
+        });
+        let limit = match limit.as_deref() {
+            None => LIMIT_DEFAULT,
+            Some(text) => {
+                let limit = digits(text).and_then(|limit| u16::try_from(limit).ok());
+                let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                limit.ok_or_else(|| Problem::invalid("limit", text, &[&format!("1 to {LIMIT_MAX}")]))?
+            }
+        };
+        Ok(Self { period, before_ms: before_ms.transpose()?, limit })
+    }
+}
+
+fn parse_period(period: Option<&str>, allowed: &[&str]) -> Result<Period, Problem> {
+    let text = period.ok_or_else(|| Problem::missing("period", allowed))?;
+    let period = allowed.contains(&text).then(|| text.parse().ok()).flatten();
+    period.ok_or_else(|| Problem::invalid("period", text, allowed))
 }
 
 /// The video that a reader asks for, from the query of a URI: 1 to 255 bytes of UTF-8.
@@ -89,14 +172,14 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn check_window(window: Option<&str>) -> Result<(), Problem> {
-    let allowed = [Window::Sliding.as_str()];
-    match window {
-        None => Ok(()),
-        Some(word) if word == Window::Sliding.as_str() => Ok(()),
-        Some(word) if word == Window::Tumbling.as_str() => Err(Problem::not_yet("window", word, &allowed)),
-        Some(word) => Err(Problem::invalid("window", word, &allowed)),
+fn parse_window(window: Option<&str>, period: Period) -> Result<Window, Problem> {
+    let Some(text) = window else { return Ok(Window::Sliding) };
+    let window = text.parse().map_err(|_| Problem::invalid("window", text, &WINDOWS))?;
+    if window == Window::Tumbling && period == Period::AllTime {
+        let detail = "all-time has one window only; leave window out, or ask for hour, day or month";
+        return Err(Problem::unfit("window", Some(text), &WINDOWS[..1], detail));
     }
+    Ok(window)
 }
 
 fn parse_k(k: Option<&str>) -> Result<usize, Problem> {

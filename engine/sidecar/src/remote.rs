@@ -1,4 +1,4 @@
-//! A source in another process than the engine: a subscription to its snapshots, and look-ups by its cores.
+//! A source in another process than the engine: a subscription to its snapshots, and questions to its cores.
 //!
 //! It serves the last snapshot for as long as there is none newer, and says so. Invariants: all that it ever serves is
 //! of one instance, and its epoch never decreases; whatever happens to the engine, it goes on trying.
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use highwater_client::{ClientConfig, ClientError, Link, LookupClient, Subscriber};
-use highwater_proto::{Epoch, Snapshot, VideoCounts};
+use highwater_proto::{Epoch, HistoryAnswer, InstanceId, Period, PeriodsAnswer, Snapshot, VideoCounts};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,8 @@ pub struct RemoteSnapshots {
     /// Counted here; orders nothing.
     lookups_asked: AtomicU64,
     lookups_failed: AtomicU64,
+    history_asked: AtomicU64,
+    history_failed: AtomicU64,
     following: JoinHandle<()>,
 }
 
@@ -68,33 +70,72 @@ impl RemoteSnapshots {
             state: Mutex::new(State { received_at: Instant::now(), replaced: None }),
         });
         let following = tokio::spawn(follow(Arc::clone(&shared), subscriber));
-        Ok(Self { shared, lookups, lookups_asked: AtomicU64::new(0), lookups_failed: AtomicU64::new(0), following })
+        Ok(Self {
+            shared,
+            lookups,
+            lookups_asked: AtomicU64::new(0),
+            lookups_failed: AtomicU64::new(0),
+            history_asked: AtomicU64::new(0),
+            history_failed: AtomicU64::new(0),
+            following,
+        })
     }
 
     async fn look_up(&self, video_id: &str) -> Result<VideoCounts, LookupError> {
-        let refused = |text: &str| Err(LookupError::Unreachable(text.to_owned()));
-        if let Some(replaced) = &self.shared.state().replaced {
-            return refused(replaced);
-        }
-        let Some(snapshot) = self.latest() else {
-            return refused(&self.shared.status().reason);
-        };
-        let counts = self.lookups.lookup(video_id).await;
-        let counts = counts.map_err(|error| LookupError::Unreachable(error.to_string()))?;
-        if counts.instance != snapshot.instance {
-            // The subscription will find out too; until then no answer is better than one of other views.
-            let (expected, found) = (snapshot.instance, counts.instance);
-            return refused(&replaced_text(&self.shared.engine, &ClientError::OtherInstance { expected, found }));
-        }
+        let snapshot = self.followed()?;
+        let counts = self.lookups.lookup(video_id).await.map_err(|error| refused(error.to_string()))?;
+        self.check_instance(&snapshot, counts.instance)?;
         if counts.epoch < snapshot.epoch {
             let (found, known) = (counts.epoch.0, snapshot.epoch.0);
-            return refused(&format!(
+            return Err(refused(format!(
                 "the engine answered as of epoch {found}, but has published {known}: it may run on an older copy of its \
                  data directory"
-            ));
+            )));
         }
         Ok(counts)
     }
+
+    async fn find_list(&self, period: Period, start_ms: u64) -> Result<HistoryAnswer, LookupError> {
+        let snapshot = self.followed()?;
+        let answer = self.lookups.history(period, start_ms).await.map_err(|error| refused(error.to_string()))?;
+        self.check_instance(&snapshot, answer.instance)?;
+        Ok(answer)
+    }
+
+    async fn find_periods(
+        &self,
+        period: Period,
+        before_ms: Option<u64>,
+        limit: u16,
+    ) -> Result<PeriodsAnswer, LookupError> {
+        let snapshot = self.followed()?;
+        let answer = self.lookups.periods(period, before_ms, limit).await;
+        let answer = answer.map_err(|error| refused(error.to_string()))?;
+        self.check_instance(&snapshot, answer.instance)?;
+        Ok(answer)
+    }
+
+    /// The newest snapshot, of the engine that is asked too.
+    fn followed(&self) -> Result<Arc<Snapshot>, LookupError> {
+        if let Some(replaced) = &self.shared.state().replaced {
+            return Err(refused(replaced.clone()));
+        }
+        self.latest().ok_or_else(|| refused(self.shared.status().reason.into_owned()))
+    }
+
+    /// An answer of another data directory is none. The subscription will find out too; until then no answer is better
+    /// than one of other views.
+    fn check_instance(&self, snapshot: &Snapshot, found: InstanceId) -> Result<(), LookupError> {
+        let expected = snapshot.instance;
+        if found == expected {
+            return Ok(());
+        }
+        Err(refused(replaced_text(&self.shared.engine, &ClientError::OtherInstance { expected, found })))
+    }
+}
+
+fn refused(reason: String) -> LookupError {
+    LookupError::Unreachable(reason)
 }
 
 impl Drop for RemoteSnapshots {
@@ -199,6 +240,25 @@ impl SnapshotSource for RemoteSnapshots {
         found
     }
 
+    async fn closed_list(&self, period: Period, start_ms: u64) -> Result<HistoryAnswer, LookupError> {
+        let found = self.find_list(period, start_ms).await;
+        self.history_asked.fetch_add(1, Ordering::Relaxed);
+        self.history_failed.fetch_add(u64::from(found.is_err()), Ordering::Relaxed);
+        found
+    }
+
+    async fn closed_periods(
+        &self,
+        period: Period,
+        before_ms: Option<u64>,
+        limit: u16,
+    ) -> Result<PeriodsAnswer, LookupError> {
+        let found = self.find_periods(period, before_ms, limit).await;
+        self.history_asked.fetch_add(1, Ordering::Relaxed);
+        self.history_failed.fetch_add(u64::from(found.is_err()), Ordering::Relaxed);
+        found
+    }
+
     fn status(&self) -> SourceStatus {
         self.shared.status()
     }
@@ -220,6 +280,10 @@ impl SnapshotSource for RemoteSnapshots {
         let failed = self.lookups_failed.load(Ordering::Relaxed);
         page.add("lookups_total", "counter", "Look-ups that the engine was asked for", asked.into());
         page.add("lookups_failed_total", "counter", "Look-ups without an answer", failed.into());
+        let asked = self.history_asked.load(Ordering::Relaxed);
+        let failed = self.history_failed.load(Ordering::Relaxed);
+        page.add("history_questions_total", "counter", "Closed lists and periods asked for", asked.into());
+        page.add("history_questions_failed_total", "counter", "Those without an answer", failed.into());
         page.text
     }
 }

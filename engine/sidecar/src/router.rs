@@ -1,7 +1,7 @@
 //! The routes: which path answers what.
 //!
 //! Invariant: every answer but a list, a health word and metrics is a [`Problem`]; no answer may be stored by caches,
-//! because a second later it is not the answer any more.
+//! because of most a second later it is not the answer any more.
 
 use std::sync::Arc;
 
@@ -13,16 +13,18 @@ use axum::routing::get;
 
 use crate::answer::{Bodies, views_body};
 use crate::counts::Counts;
+use crate::history::{Lists, current_start, not_begun, periods_body};
 use crate::problem::Problem;
-use crate::query::{MIN_EPOCH_WAIT, TopQuery, parse_video_id};
+use crate::query::{MIN_EPOCH_WAIT, PeriodsQuery, TopQuery, parse_video_id};
 use crate::source::SnapshotSource;
 
 const TOP: &str = "/v1/videos/top";
 const VIEWS: &str = "/v1/videos/views";
+const PERIODS: &str = "/v1/periods";
 const HEALTH: &str = "/healthz";
 const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
-const PATHS: [&str; 5] = [TOP, VIEWS, HEALTH, READY, METRICS];
+const PATHS: [&str; 6] = [TOP, VIEWS, PERIODS, HEALTH, READY, METRICS];
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -30,12 +32,13 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) struct Shared<S> {
     source: Arc<S>,
     bodies: Bodies,
+    lists: Lists,
     pub(crate) counts: Counts,
 }
 
 impl<S> Shared<S> {
     pub(crate) fn new(source: Arc<S>) -> Arc<Self> {
-        Arc::new(Self { source, bodies: Bodies::default(), counts: Counts::default() })
+        Arc::new(Self { source, bodies: Bodies::default(), lists: Lists::default(), counts: Counts::default() })
     }
 }
 
@@ -48,6 +51,7 @@ pub(crate) fn routes<S: SnapshotSource>(shared: Arc<Shared<S>>) -> Router {
     Router::new()
         .route(TOP, get(top::<S>).fallback(wrong_method::<S>))
         .route(VIEWS, get(views::<S>).fallback(wrong_method::<S>))
+        .route(PERIODS, get(periods::<S>).fallback(wrong_method::<S>))
         .route(HEALTH, get(health::<S>).fallback(wrong_method::<S>))
         .route(READY, get(ready::<S>).fallback(wrong_method::<S>))
         .route(METRICS, get(metrics::<S>).fallback(wrong_method::<S>))
@@ -78,11 +82,38 @@ async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<by
             return Err(Problem::epoch_not_reached(wanted.0, latest.map(|snapshot| snapshot.epoch.0)));
         }
     }
-    let snapshot =
-        latest.ok_or_else(|| Problem::unavailable("no snapshot has been published yet; try again".into()))?;
-    shared.bodies.body(&snapshot, query.period, query.k).ok_or_else(|| {
-        Problem::unavailable(format!("epoch {} holds no list of period {}", snapshot.epoch.0, query.period.as_str()))
+    let snapshot = latest.ok_or_else(no_snapshot)?;
+    if let Some(asked) = &query.asked {
+        let current_ms = current_start(&snapshot, asked);
+        if asked.start_ms > current_ms {
+            return Err(not_begun(&snapshot, asked));
+        }
+        if asked.start_ms < current_ms {
+            return shared.lists.body(&*shared.source, &snapshot, asked, query.k).await;
+        }
+    }
+    shared.bodies.body(&snapshot, query.period, query.window, query.k).ok_or_else(|| {
+        let (epoch, period, window) = (snapshot.epoch, query.period, query.window);
+        Problem::unavailable(format!("epoch {epoch} holds no list of period {period}, window {window}"))
     })
+}
+
+fn no_snapshot() -> Problem {
+    Problem::unavailable("no snapshot has been published yet; try again".into())
+}
+
+async fn periods<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
+    let answer = match listed_periods(&shared, &uri).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    shared.answer("periods", answer)
+}
+
+async fn listed_periods<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
+    let query = PeriodsQuery::parse(uri)?;
+    let snapshot = shared.source.latest().ok_or_else(no_snapshot)?;
+    periods_body(&*shared.source, &snapshot, &query).await
 }
 
 async fn views<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {

@@ -8,12 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_proto::{Epoch, Snapshot, VideoCounts};
+use highwater_proto::{Epoch, HistoryAnswer, Period, PeriodsAnswer, Snapshot, VideoCounts};
 
-/// How long a look-up may take.
+/// How long a look-up or a question for closed periods may take.
 pub const LOOKUP_WAIT: Duration = Duration::from_secs(2);
 
-/// Gives snapshots, newest first and only, and looks single videos up.
+/// Gives snapshots, newest first and only, looks single videos up, and knows what is closed.
 pub trait SnapshotSource: Send + Sync + 'static {
     /// The newest snapshot; `None` before the first.
     fn latest(&self) -> Option<Arc<Snapshot>>;
@@ -28,6 +28,29 @@ pub trait SnapshotSource: Send + Sync + 'static {
     /// [`LookupError`] when there is no answer to be had now.
     fn lookup(&self, video_id: &str) -> impl Future<Output = Result<VideoCounts, LookupError>> + Send;
 
+    /// The final list of the hour, day or month that starts at `start_ms`, or how far history reaches; within
+    /// [`LOOKUP_WAIT`].
+    ///
+    /// # Errors
+    /// [`LookupError`] when there is no answer to be had now.
+    fn closed_list(
+        &self,
+        period: Period,
+        start_ms: u64,
+    ) -> impl Future<Output = Result<HistoryAnswer, LookupError>> + Send;
+
+    /// The closed hours, days or months that start before `before_ms` (any where there is none) and have a list, the
+    /// newest first, at most `limit` (1 to 1000); within [`LOOKUP_WAIT`].
+    ///
+    /// # Errors
+    /// [`LookupError`] when there is no answer to be had now.
+    fn closed_periods(
+        &self,
+        period: Period,
+        before_ms: Option<u64>,
+        limit: u16,
+    ) -> impl Future<Output = Result<PeriodsAnswer, LookupError>> + Send;
+
     /// Whether readers should be sent here.
     fn status(&self) -> SourceStatus;
 
@@ -35,11 +58,11 @@ pub trait SnapshotSource: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Why a look-up has no answer; all of them may pass.
+/// Why a question has no answer; all of them may pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// As many look-ups wait as may.
-    #[error("the engine has as many look-ups to answer as it takes; ask again")]
+    /// As many questions wait as may.
+    #[error("the engine has as many questions to answer as it takes; ask again")]
     Busy,
     /// The engine was asked and said nothing.
     #[error("the engine did not answer within {} s; ask again", LOOKUP_WAIT.as_secs())]

@@ -4,50 +4,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, PeriodCount, Snapshot, VideoCounts, Window};
+use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, PeriodCount, Snapshot, Window};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::{HttpLimits, LookupError, SnapshotSource, SourceStatus, serve_with};
+use crate::{HttpLimits, SourceStatus, serve_with};
+use source::Source;
 
-struct Source {
-    latest: watch::Sender<Option<Arc<Snapshot>>>,
-    status: Mutex<SourceStatus>,
-    /// What look-ups are answered with; without one, that the engine is busy.
-    counts: Mutex<Vec<PeriodCount>>,
-}
-
-impl SnapshotSource for Source {
-    fn latest(&self) -> Option<Arc<Snapshot>> {
-        self.latest.borrow().clone()
-    }
-
-    async fn wait_for(&self, epoch: Epoch, timeout: Duration) -> bool {
-        let mut latest = self.latest.subscribe();
-        let reached = latest.wait_for(|one| one.as_ref().is_some_and(|one| one.epoch >= epoch));
-        tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok())
-    }
-
-    async fn lookup(&self, video_id: &str) -> Result<VideoCounts, LookupError> {
-        let counts = self.counts.lock().unwrap().clone();
-        if video_id == "busy" {
-            return Err(LookupError::Busy);
-        }
-        let (instance, epoch) = (InstanceId(1), Epoch(7));
-        Ok(VideoCounts { instance, video_id: video_id.into(), epoch, as_of_ms: NOON_MS + 7, counts })
-    }
-
-    fn status(&self) -> SourceStatus {
-        self.status.lock().unwrap().clone()
-    }
-
-    fn metrics(&self) -> String {
-        "highwater_epoch 7\n".into()
-    }
-}
+mod history;
+mod source;
 
 /// 2024-07-15T12:00:00Z.
 const NOON_MS: u64 = 1_721_044_800_000;
@@ -87,6 +55,7 @@ async fn start(first: Option<Arc<Snapshot>>, limits: HttpLimits) -> Served {
         latest: watch::Sender::new(first),
         status: Mutex::new(SourceStatus::ready()),
         counts: Mutex::default(),
+        history: Mutex::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -146,7 +115,7 @@ async fn a_top_list_has_the_promised_shape() {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let expected = concat!(
         r#"{"period":"hour","window":"sliding","start_time":"2024-07-15T11:00:00Z","end_time":"2024-07-15T12:01:00Z","#,
-        r#""as_of":"2024-07-15T12:00:59.007Z","epoch":7,"top_videos":["#,
+        r#""as_of":"2024-07-15T12:00:59.007Z","epoch":7,"total_views":1000000000,"other_views":999996001,"top_videos":["#,
         r#"{"rank":1,"video_id":"video \"0\" é","view_count":2000},"#,
         r#"{"rank":2,"video_id":"video \"1\" é","view_count":1999}]}"#
     );
@@ -179,7 +148,8 @@ async fn every_wrong_query_is_named() {
     let served = start(Some(snapshot(1, 1)), HttpLimits::default()).await;
     let periods = json!(["hour", "day", "month", "all-time"]);
     let sliding = json!(["sliding"]);
-    let parameters = json!(["period", "k", "window", "min_epoch"]);
+    let windows = json!(["sliding", "tumbling"]);
+    let parameters = json!(["period", "k", "window", "min_epoch", "start"]);
     let ks = json!(["1 to 1000"]);
     let epochs = json!(["0 to 18446744073709551615"]);
     let cases = [
@@ -194,9 +164,8 @@ async fn every_wrong_query_is_named() {
         ("?period=hour&k=%2B1", "invalid-parameter", "k", json!("+1"), &ks),
         ("?period=hour&k=", "invalid-parameter", "k", json!(""), &ks),
         ("?period=hour&k=99999999999999999999999", "invalid-parameter", "k", json!("99999999999999999999999"), &ks),
-        ("?period=hour&window=tumbling", "not-yet", "window", json!("tumbling"), &sliding),
-        ("?period=all-time&window=tumbling", "not-yet", "window", json!("tumbling"), &sliding),
-        ("?period=hour&window=hopping", "invalid-parameter", "window", json!("hopping"), &sliding),
+        ("?period=all-time&window=tumbling", "invalid-parameter", "window", json!("tumbling"), &sliding),
+        ("?period=hour&window=hopping", "invalid-parameter", "window", json!("hopping"), &windows),
         ("?period=hour&min_epoch=x", "invalid-parameter", "min_epoch", json!("x"), &epochs),
         ("?period=hour&limit=5", "unknown-parameter", "limit", json!("5"), &parameters),
         ("?period=hour&Period=hour", "unknown-parameter", "Period", json!("hour"), &parameters),
@@ -224,15 +193,20 @@ async fn every_wrong_query_is_named() {
 async fn one_videos_views_have_the_promised_shape() {
     let served = start(Some(snapshot(7, 2)), HttpLimits::default()).await;
     let count = |period, view_count, rank| PeriodCount { period, window: Window::Sliding, view_count, rank };
-    *served.source.counts.lock().unwrap() = vec![count(Period::AllTime, 30, None), count(Period::Day, 12, Some(3))];
+    let this_hour = PeriodCount { window: Window::Tumbling, ..count(Period::Hour, 7, None) };
+    *served.source.counts.lock().unwrap() =
+        vec![count(Period::AllTime, 30, None), count(Period::Day, 12, Some(3)), this_hour];
     let answer = get(&served, "/v1/videos/views?video_id=a%20%C3%A9%26%25+%2b").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let expected = concat!(
         r#"{"video_id":"a é&% +","as_of":"2024-07-15T12:00:00.007Z","epoch":7,"views":["#,
         r#"{"period":"hour","window":"sliding","view_count":0,"rank":null},"#,
+        r#"{"period":"hour","window":"tumbling","view_count":7,"rank":null},"#,
         r#"{"period":"day","window":"sliding","view_count":12,"rank":3},"#,
+        r#"{"period":"day","window":"tumbling","view_count":0,"rank":null},"#,
         r#"{"period":"month","window":"sliding","view_count":0,"rank":null},"#,
+        r#"{"period":"month","window":"tumbling","view_count":0,"rank":null},"#,
         r#"{"period":"all-time","window":"sliding","view_count":30,"rank":null}]}"#
     );
     assert_eq!(answer.text(), expected);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use engine::Engine;
 use highwater_client::ClientConfig;
-use highwater_proto::Epoch;
+use highwater_proto::{BoardRow, ClosedList, Epoch, Period};
 use highwater_sidecar::{LookupError, RemoteSnapshots, SnapshotSource};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -105,6 +105,39 @@ async fn another_instance_is_neither_served_nor_asked() {
     assert!(source.wait_for(Epoch(61), LONG).await);
     reason(&source, str::is_empty).await;
     source.lookup("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_closed_is_asked_of_the_engine_that_is_followed() {
+    const HOUR_MS: u64 = 3_600_000;
+    let engine = Engine::start();
+    let source = follow(&engine, LONG);
+    let early = source.closed_list(Period::Hour, 0).await;
+    assert!(matches!(early, Err(LookupError::Unreachable(text)) if text.contains("no snapshot")));
+    let list = |hour| ClosedList {
+        period: Period::Hour,
+        start_ms: hour * HOUR_MS,
+        end_ms: (hour + 1) * HOUR_MS,
+        total_views: 70,
+        rows: vec![BoardRow { video_id: "a".into(), view_count: hour }],
+    };
+    engine.book.lock().unwrap().closed = vec![list(5), list(6), list(8)];
+    publish(&engine, 5);
+    assert!(source.wait_for(Epoch(5), LONG).await);
+    let answer = source.closed_list(Period::Hour, 6 * HOUR_MS).await.unwrap();
+    assert_eq!((answer.list, answer.bounds.closed_until_ms), (Ok(Some(list(6))), 9 * HOUR_MS));
+    assert_eq!(source.closed_list(Period::Hour, 7 * HOUR_MS).await.unwrap().list, Ok(None));
+    let listed = source.closed_periods(Period::Hour, Some(8 * HOUR_MS), 1).await.unwrap().periods.unwrap();
+    assert_eq!((listed.periods.len(), listed.periods[0].start_ms, listed.more), (1, 6 * HOUR_MS, true));
+    engine.book.lock().unwrap().instance = 10;
+    for error in [
+        source.closed_list(Period::Hour, 6 * HOUR_MS).await.unwrap_err(),
+        source.closed_periods(Period::Hour, None, 10).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("another data directory"), "{error}");
+    }
+    let counted = ["history_questions_total", "history_questions_failed_total"].map(|name| metric(&source, name));
+    assert_eq!(counted, [Some(6), Some(3)]);
 }
 
 #[tokio::test]

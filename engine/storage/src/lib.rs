@@ -5,6 +5,7 @@
 //! file, offset and remedy.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod base;
 mod chains;
 mod codec;
@@ -13,6 +14,7 @@ mod cut;
 mod directory;
 mod disk;
 mod error;
+mod history;
 mod log;
 mod memory_disk;
 mod position;
@@ -26,10 +28,18 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{
+    AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
+    ArchiveShed, ArchivedBatch,
+};
 pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
 pub use error::{StorageError, remedy};
+pub use history::{
+    CLOSED_ROWS_MAX, ClosedList, ClosedPeriod, History, HistoryClosed, HistoryFigures, HistoryJob, HistoryNeeds,
+    close_period,
+};
 pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,
@@ -46,5 +56,8 @@ pub use record::{
 };
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures, stranger};
-pub use tables::{Grain, ShardIdList, SlotSums, Tables};
+pub use store::{
+    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
+    stranger,
+};
+pub use tables::{BaseFacts, Grain, ShardIdList, SlotSums, TableFile, Tables};

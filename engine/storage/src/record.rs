@@ -334,6 +334,26 @@ impl<'a> Verdicts<'a> {
             .map(|chunk| decode_verdict(chunk).expect("verdicts are checked before they are handed out"))
     }
 
+    /// The range with this number.
+    pub(crate) fn range(&self, index: usize) -> Option<RefusedRange> {
+        decode_verdict(self.bytes.get(index * VERDICT_BYTES..)?.get(..VERDICT_BYTES)?)
+    }
+
+    /// The ranges as a record holds them.
+    pub(crate) const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Reads ranges that were stored with a batch of `view_count` views; `None` when they make no sense.
+    pub(crate) fn parse(bytes: &'a [u8], view_count: u32) -> Option<Self> {
+        let ranges = bytes.chunks_exact(VERDICT_BYTES).map(decode_verdict);
+        let refused = ranges.map(|range| range.map(|range| u64::from(range.count))).sum::<Option<u64>>()?;
+        let verdicts = Self { bytes };
+        let is_valid = bytes.len().is_multiple_of(VERDICT_BYTES)
+            && u32::try_from(refused).is_ok_and(|refused| verdicts.are_valid(view_count, refused));
+        is_valid.then_some(verdicts)
+    }
+
     fn are_valid(&self, view_count: u32, refused_count: u32) -> bool {
         let mut next = 0u32;
         let mut refused = 0u32;

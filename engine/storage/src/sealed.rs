@@ -1,14 +1,17 @@
-//! Small files that are replaced whole: directory and state.
+//! Small files that are written whole: directory, state and what is kept as history.
 //!
 //! Not for anything that grows. Layout: magic of 8 bytes, version u32, body, CRC32C u32 over all before it. Invariant:
 //! a reader sees the old file or the new one, never a mixture, because the new one is synced before it takes the name.
+
+use std::io;
 
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
 
 /// Name, magic and version of a kind of file.
-pub(crate) struct SealedKind {
-    pub(crate) path: &'static str,
+pub(crate) struct SealedKind<'a> {
+    /// Relative to the data directory.
+    pub(crate) path: &'a str,
     pub(crate) magic: [u8; 8],
     pub(crate) version: u32,
 }
@@ -18,7 +21,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const FRAME_BYTES: usize = 16;
 
 /// Durably replaces the file. On a full disk nothing has changed, and it can be tried again.
-pub(crate) fn replace(disk: &dyn Disk, kind: &SealedKind, body: &[u8]) -> Result<(), StorageError> {
+pub(crate) fn replace(disk: &dyn Disk, kind: &SealedKind<'_>, body: &[u8]) -> Result<(), StorageError> {
     let mut bytes = Vec::with_capacity(body.len() + FRAME_BYTES);
     bytes.extend_from_slice(&kind.magic);
     bytes.extend_from_slice(&kind.version.to_le_bytes());
@@ -32,7 +35,8 @@ pub(crate) fn replace(disk: &dyn Disk, kind: &SealedKind, body: &[u8]) -> Result
     }
     write_whole(disk, &temporary, &bytes)?;
     disk.rename(&temporary, kind.path).map_err(|error| StorageError::io("rename to", kind.path, error))?;
-    disk.sync_dir("").map_err(|error| StorageError::io("sync directory of", kind.path, error))
+    let dir = kind.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    disk.sync_dir(dir).map_err(|error| StorageError::io("sync directory of", kind.path, error))
 }
 
 fn write_whole(disk: &dyn Disk, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
@@ -42,12 +46,12 @@ fn write_whole(disk: &dyn Disk, path: &str, bytes: &[u8]) -> Result<(), StorageE
 }
 
 /// The verified body of the file, `None` when there is no such file.
-pub(crate) fn read(disk: &dyn Disk, kind: &SealedKind) -> Result<Option<Vec<u8>>, StorageError> {
+pub(crate) fn read(disk: &dyn Disk, kind: &SealedKind<'_>) -> Result<Option<Vec<u8>>, StorageError> {
     let path = kind.path;
-    if !disk.exists(path).map_err(|error| StorageError::io("look for", path, error))? {
-        return Ok(None);
-    }
-    let file = disk.open(path, Access::Read).map_err(|error| StorageError::io("open", path, error))?;
+    let file = match disk.open(path, Access::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| StorageError::io("open", path, error))?,
+    };
     let len = file.len().map_err(|error| StorageError::io("measure", path, error))?;
     if !(FRAME_BYTES as u64..=FILE_BYTES_MAX).contains(&len) {
         return Err(StorageError::damaged(
@@ -78,6 +82,6 @@ pub(crate) fn read(disk: &dyn Disk, kind: &SealedKind) -> Result<Option<Vec<u8>>
 }
 
 /// The error for a body that its checksum covers but that makes no sense.
-pub(crate) fn senseless(kind: &SealedKind) -> StorageError {
+pub(crate) fn senseless(kind: &SealedKind<'_>) -> StorageError {
     StorageError::damaged(kind.path, 12, "the checksum is right but the contents make no sense")
 }

@@ -1,4 +1,5 @@
-//! The Rust client of Highwater: producers that send batches of views, subscribers that read snapshots, and look-ups.
+//! The Rust client of Highwater: producers that send batches of views, subscribers that read snapshots, and questions
+//! for one video's counts and for closed lists.
 //!
 //! What it is for: everything PROTOCOL.md asks of a client (home core, one fence per producer, retries of the same
 //! bytes under the same sequence) behind three types. What it is not: a source of views, and no exactly-once store of

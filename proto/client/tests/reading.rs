@@ -1,4 +1,4 @@
-//! Subscribers and look-ups against a small engine in the same process: reconnects, other engines, redirects, silence.
+//! Subscribers and questions against a small engine in the same process: reconnects, other engines, redirects, silence.
 //!
 //! What it is not: a test of producers. Invariant: every test waits for a state, never for a time, except where a time
 //! limit is what is tested.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, Identity};
 use highwater_client::{ClientConfig, ClientError, LOOKUPS_MAX, Link, LookupClient, Subscriber};
-use highwater_proto::{CloseReason, Epoch, InstanceId, Redirect};
+use highwater_proto::{BoardRow, CloseReason, ClosedList, Epoch, InstanceId, Period, PeriodsAnswer, Redirect};
 use tokio::sync::watch;
 
 /// An engine that is missed soon.
@@ -209,4 +209,43 @@ async fn look_ups_find_an_engine_that_died_and_came_back() {
     engine.close_all(CloseReason::ShuttingDown);
     let error = client.lookup("c").await.unwrap_err();
     assert!(matches!(error, ClientError::NoAnswer { .. }), "{error}");
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+fn closed_day(day: u64) -> ClosedList {
+    let row = |id: &str| BoardRow { video_id: id.into(), view_count: day };
+    let (start_ms, end_ms) = (day * DAY_MS, (day + 1) * DAY_MS);
+    ClosedList { period: Period::Day, start_ms, end_ms, total_views: 5 * day, rows: vec![row("a"), row("b")] }
+}
+
+#[tokio::test]
+async fn closed_lists_and_the_periods_that_have_one_are_asked_for() {
+    let engine = Engine::start();
+    engine.book.lock().unwrap().closed = [3, 4, 6].map(closed_day).into();
+    let client = LookupClient::new(engine.config()).unwrap();
+    let found = client.history(Period::Day, 4 * DAY_MS).await.unwrap();
+    assert_eq!((found.instance, found.list), (InstanceId(9), Ok(Some(closed_day(4)))));
+    let none = client.history(Period::Day, 5 * DAY_MS).await.unwrap();
+    assert_eq!((none.list, none.bounds.closed_until_ms), (Ok(None), 7 * DAY_MS));
+    assert_eq!(client.history(Period::Month, 0).await.unwrap().bounds.oldest_start_ms, None);
+
+    let starts = |answer: PeriodsAnswer| {
+        let listed = answer.periods.unwrap();
+        (listed.periods.iter().map(|one| one.start_ms / DAY_MS).collect::<Vec<_>>(), listed.more)
+    };
+    assert_eq!(starts(client.periods(Period::Day, None, 1000).await.unwrap()), (vec![6, 4, 3], false));
+    assert_eq!(starts(client.periods(Period::Day, None, 2).await.unwrap()), (vec![6, 4], true));
+    assert_eq!(starts(client.periods(Period::Day, Some(4 * DAY_MS), 2).await.unwrap()), (vec![3], false));
+    assert_eq!(engine.book.lock().unwrap().history_asked, 6);
+    for refused in [
+        client.periods(Period::Day, None, 0).await.unwrap_err(),
+        client.periods(Period::Day, None, 1001).await.unwrap_err(),
+        client.periods(Period::AllTime, None, 1).await.unwrap_err(),
+        client.history(Period::AllTime, 0).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, ClientError::Config { .. }), "{refused}");
+    }
+    let book = engine.book.lock().unwrap();
+    assert_eq!((book.history_asked, book.connections), (6, 1));
 }

@@ -4,12 +4,14 @@
 //! wire, which the frame modules own. Invariant: a word's text form (`as_str`, `Display`) is the one that users see in
 //! JSON, metrics and logs.
 
+mod history;
 mod ids;
 mod period;
 mod ranking;
 mod verdict;
 mod view;
 
+pub use history::{ClosedList, ClosedPeriod, ClosedPeriods, HistoryAnswer, HistoryBounds, PeriodsAnswer, Unreadable};
 pub use ids::{Epoch, InstanceId, ProducerId, Sequence, TimestampMs};
 pub use period::{Period, Window};
 pub use ranking::{Board, BoardRow, PeriodCount, Snapshot, VideoCounts};

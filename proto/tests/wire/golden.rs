@@ -5,9 +5,10 @@
 use crate::page::{example, example_names};
 use crate::split;
 use highwater_proto::{
-    Ack, Batch, BatchBuilder, BatchRefusal, BatchRefused, Board, BoardRow, Epoch, FrameKind, Hello, HelloMode,
-    InstanceId, Lookup, Period, PeriodCount, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe,
-    VideoCounts, View, ViewRefusal, Welcome, Window, batch_checksum,
+    Ack, Batch, BatchBuilder, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods,
+    Epoch, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period, PeriodCount,
+    Periods, PeriodsAnswer, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, VideoCounts,
+    View, ViewRefusal, Welcome, Window, batch_checksum,
 };
 use std::collections::BTreeSet;
 
@@ -157,6 +158,68 @@ golden!(
                 rows: Vec::new(),
             },
         ],
+    }
+);
+
+const DAY_MS: u64 = 86_400_000;
+/// 2024-07-14T00:00:00Z.
+const START_MS: u64 = 1_720_915_200_000;
+const BOUNDS: HistoryBounds = HistoryBounds {
+    closed_until_ms: START_MS + DAY_MS,
+    oldest_start_ms: Some(START_MS - 40 * DAY_MS),
+    lateness_max_ms: 600_000,
+};
+
+golden!(history, "history", History, History { period: Period::Day, start_ms: START_MS });
+golden!(
+    history_answer,
+    "history-answer",
+    HistoryAnswer,
+    HistoryAnswer {
+        instance: INSTANCE,
+        period: Period::Day,
+        start_ms: START_MS,
+        bounds: BOUNDS,
+        list: Ok(Some(ClosedList {
+            period: Period::Day,
+            start_ms: START_MS,
+            end_ms: START_MS + DAY_MS,
+            total_views: 987_654,
+            rows: vec![
+                BoardRow { video_id: VIDEO.into(), view_count: 900 },
+                BoardRow { video_id: "zürich".into(), view_count: 900 },
+            ],
+        })),
+    }
+);
+golden!(
+    history_answer_none,
+    "history-answer-none",
+    HistoryAnswer,
+    HistoryAnswer {
+        instance: INSTANCE,
+        period: Period::Day,
+        start_ms: START_MS,
+        bounds: HistoryBounds { closed_until_ms: 0, oldest_start_ms: None, ..BOUNDS },
+        list: Ok(None),
+    }
+);
+golden!(periods, "periods", Periods, Periods { period: Period::Day, limit: 2, before_ms: u64::MAX });
+golden!(
+    periods_answer,
+    "periods-answer",
+    PeriodsAnswer,
+    PeriodsAnswer {
+        instance: INSTANCE,
+        period: Period::Day,
+        bounds: BOUNDS,
+        periods: Ok(ClosedPeriods {
+            periods: vec![
+                ClosedPeriod { start_ms: START_MS, end_ms: START_MS + DAY_MS, total_views: 987_654 },
+                ClosedPeriod { start_ms: START_MS - 2 * DAY_MS, end_ms: START_MS - DAY_MS, total_views: 4321 },
+            ],
+            more: true,
+        }),
     }
 );
 

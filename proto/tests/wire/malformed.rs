@@ -6,8 +6,8 @@
 use crate::golden::PRODUCER;
 use crate::page::example;
 use highwater_proto::{
-    Ack, Batch, BatchRefused, CloseReason, DecodeError, FrameHeader, Hello, Lookup, Redirect, Snapshot, Subscribe,
-    VideoCounts, Welcome, batch_header,
+    Ack, Batch, BatchRefused, CloseReason, DecodeError, FrameHeader, Hello, History, HistoryAnswer, Lookup, Periods,
+    PeriodsAnswer, Redirect, Snapshot, Subscribe, VideoCounts, Welcome, batch_header,
 };
 
 /// The payload of an example with the bytes at `at` replaced.
@@ -39,6 +39,9 @@ fn the_page_s_examples_of_closing() {
     closes(Hello::decode(&changed("hello", 2, &[0])), Malformed, "unknown hello mode 0");
     closes(Hello::decode(&changed("hello", 4, &[1, 4])), LimitExceeded, "token length is 1025");
     closes(Lookup::decode(&changed("lookup", 0, &[0])), InvalidVideoId, "empty video_id, allowed are 1 to 255");
+    closes(History::decode(&changed("history", 0, &[3])), Malformed, "period of history 3");
+    closes(Periods::decode(&changed("periods", 2, &[0])), Malformed, "periods limit is 0, allowed is 1 to 1000");
+    closes(Periods::decode(&changed("periods", 2, &[0xe9, 3])), LimitExceeded, "periods limit is 1001");
 }
 
 #[test]
@@ -125,4 +128,43 @@ fn snapshot() {
     closes(Snapshot::decode(&changed("snapshot", 76, &[0])), InvalidVideoId, "empty video_id");
     closes(Snapshot::decode(&changed("snapshot", 68, &[1])), Malformed, "board row 1 is out of order");
     closes(Snapshot::decode(&changed("snapshot", 77, b"~")), Malformed, "board row 1 is out of order");
+}
+
+#[test]
+fn history() {
+    closes(History::decode(&changed("history", 0, &[4])), Malformed, "period of history 4");
+    closes(History::decode(&changed("history", 7, &[1])), Malformed, "reserved bytes of HISTORY");
+    closes(History::decode(&[0; 17]), LimitExceeded, "HISTORY payload of 17 bytes");
+    closes(Periods::decode(&changed("periods", 1, &[1])), Malformed, "reserved bytes of PERIODS");
+    closes(Periods::decode(&changed("periods", 5, &[1])), Malformed, "reserved bytes of PERIODS");
+
+    let list = |at, bytes: &[u8]| HistoryAnswer::decode(&changed("history-answer", at, bytes));
+    closes(list(16, &[3]), Malformed, "period of history 3");
+    closes(list(17, &[3]), Malformed, "outcome 3");
+    closes(list(17, &[0]), LimitExceeded, "absent end");
+    closes(list(17, &[2]), LimitExceeded, "absent end");
+    closes(list(18, &[1]), LimitExceeded, "periods beyond a list");
+    closes(list(19, &[2]), Malformed, "mark of an oldest period 2");
+    closes(list(19, &[0]), LimitExceeded, "absent oldest start");
+    closes(list(20, &[0xe9, 3]), LimitExceeded, "list rows is 1001");
+    closes(list(20, &[3]), Malformed, "HISTORY_ANSWER ends too soon");
+    closes(list(48, &[0, 0x64, 0xb0, 0xb3]), Malformed, "list end is 1721001600000");
+    closes(list(64, &[7, 7, 0]), Malformed, "total views is 1799, allowed is 1800");
+    closes(list(72, &[1]), Malformed, "board row 1 is out of order");
+    let rowless = [&changed("history-answer", 20, &[0])[..72]].concat();
+    closes(HistoryAnswer::decode(&rowless), Malformed, "list rows is 0, allowed is 1");
+    let none = |at, bytes: &[u8]| HistoryAnswer::decode(&changed("history-answer-none", at, bytes));
+    closes(none(17, &[1]), Malformed, "list end is 0");
+    closes(none(32, &[1]), LimitExceeded, "absent oldest start");
+    closes(none(64, &[1]), LimitExceeded, "absent total");
+
+    let periods = |at, bytes: &[u8]| PeriodsAnswer::decode(&changed("periods-answer", at, bytes));
+    closes(periods(17, &[0]), Malformed, "outcome of periods 0");
+    closes(periods(17, &[2]), LimitExceeded, "absent periods is 3");
+    closes(periods(18, &[2]), Malformed, "mark of more periods 2");
+    closes(periods(20, &[0xe9, 3]), LimitExceeded, "periods is 1001");
+    closes(periods(20, &[1]), Malformed, "24 bytes too many");
+    closes(periods(56, &[0, 8, 0x8a, 0xae]), Malformed, "period end is 1720915200000");
+    closes(periods(64, &[0, 0, 0]), Malformed, "total views is 0");
+    closes(periods(80, &[1, 8, 0x8a, 0xae]), Malformed, "closed period 1 is out of order");
 }

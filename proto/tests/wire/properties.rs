@@ -6,9 +6,10 @@
 use crate::batches::{frame_of, owned_view, text};
 use crate::split;
 use highwater_proto::{
-    Ack, Batch, BatchRefusal, BatchRefused, Board, BoardRow, DecodeError, Epoch, FrameHeader, FrameKind, Hello,
-    HelloMode, InstanceId, Lookup, Period, PeriodCount, ProducerId, Redirect, RefusedRange, Sequence, Snapshot,
-    Subscribe, VideoCounts, ViewRefusal, Welcome, Window,
+    Ack, Batch, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods, DecodeError,
+    Epoch, FrameHeader, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period,
+    PeriodCount, Periods, PeriodsAnswer, ProducerId, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, Unreadable,
+    VideoCounts, ViewRefusal, Welcome, Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -137,6 +138,62 @@ fn board((period, window): (Period, Window), content: BoardContent) -> Board {
     Board { period, window, start_ms, end_ms, total_views, rows }
 }
 
+fn calendar_period() -> impl Strategy<Value = Period> {
+    select(vec![Period::Hour, Period::Day, Period::Month])
+}
+
+fn history_bounds() -> impl Strategy<Value = HistoryBounds> {
+    (any::<u64>(), proptest::option::of(any::<u64>()), any::<u64>()).prop_map(
+        |(closed_until_ms, oldest_start_ms, lateness_max_ms)| HistoryBounds {
+            closed_until_ms,
+            oldest_start_ms,
+            lateness_max_ms,
+        },
+    )
+}
+
+fn history_answer() -> impl Strategy<Value = HistoryAnswer> {
+    let few = prop_oneof![1u64..4, 1u64..1 << 58];
+    let content = (vec((text(1..=12), few), 1..30), 1u64..1 << 62, 0u64..1 << 62);
+    let found =
+        prop_oneof![4 => content.prop_map(|found| Ok(Some(found))), 1 => Just(Ok(None)), 1 => Just(Err(Unreadable))];
+    let asked = (any::<u128>(), calendar_period(), 0u64..1 << 62);
+    (asked, history_bounds(), found).prop_map(|((instance, period, start_ms), bounds, found)| {
+        let list = |(videos, length_ms, others)| {
+            let end_ms = start_ms + length_ms;
+            let board = board((period, Window::Tumbling), (videos, Some(start_ms), end_ms, others));
+            ClosedList { period, start_ms, end_ms, total_views: board.total_views, rows: board.rows }
+        };
+        let list = found.map(|found| found.map(list));
+        HistoryAnswer { instance: InstanceId(instance), period, start_ms, bounds, list }
+    })
+}
+
+fn periods_answer() -> impl Strategy<Value = PeriodsAnswer> {
+    let steps = vec((1u64..1 << 40, 0u64..1 << 40, 1u64..), 0..40);
+    let found = prop_oneof![5 => (steps, any::<bool>()).prop_map(Ok), 1 => Just(Err(Unreadable))];
+    (any::<u128>(), calendar_period(), history_bounds(), found).prop_map(|(instance, period, bounds, found)| {
+        let periods = |(steps, more): (Vec<_>, bool)| {
+            let mut time_ms = u64::MAX;
+            let mut older = |(length_ms, gap_ms, total_views)| {
+                let end_ms = time_ms - gap_ms;
+                time_ms = end_ms - length_ms;
+                ClosedPeriod { start_ms: time_ms, end_ms, total_views }
+            };
+            ClosedPeriods { periods: steps.into_iter().map(&mut older).collect(), more }
+        };
+        PeriodsAnswer { instance: InstanceId(instance), period, bounds, periods: found.map(periods) }
+    })
+}
+
+fn periods() -> impl Strategy<Value = Periods> {
+    (calendar_period(), 1u16..=1000, any::<u64>()).prop_map(|(period, limit, before_ms)| Periods {
+        period,
+        limit,
+        before_ms,
+    })
+}
+
 macro_rules! round_trips {
     ($($test:ident: $name:ident from $strategy:expr;)*) => {
         proptest! {
@@ -170,6 +227,11 @@ round_trips! {
     lookup_answer_round_trips: VideoCounts from video_counts();
     subscribe_round_trips: Subscribe from any::<u64>().prop_map(|epoch| Subscribe { from_epoch: Epoch(epoch) });
     snapshot_round_trips: Snapshot from snapshot();
+    history_round_trips: History from (calendar_period(), any::<u64>())
+        .prop_map(|(period, start_ms)| History { period, start_ms });
+    history_answer_round_trips: HistoryAnswer from history_answer();
+    periods_round_trips: Periods from periods();
+    periods_answer_round_trips: PeriodsAnswer from periods_answer();
 }
 
 /// Decodes a payload as the given kind; if it decodes, encodes it again.
@@ -185,6 +247,10 @@ fn again(kind: FrameKind, payload: &[u8]) -> Result<Option<Vec<u8>>, DecodeError
         FrameKind::LookupAnswer => VideoCounts::decode(payload)?.encode(&mut out),
         FrameKind::Subscribe => Subscribe::decode(payload)?.encode(&mut out),
         FrameKind::Snapshot => Snapshot::decode(payload)?.encode(&mut out),
+        FrameKind::History => History::decode(payload)?.encode(&mut out),
+        FrameKind::HistoryAnswer => HistoryAnswer::decode(payload)?.encode(&mut out),
+        FrameKind::Periods => Periods::decode(payload)?.encode(&mut out),
+        FrameKind::PeriodsAnswer => PeriodsAnswer::decode(payload)?.encode(&mut out),
         FrameKind::Batch => {
             let batch = Batch::decode(payload)?;
             assert_eq!(batch.views().count(), batch.view_count() as usize);
@@ -214,6 +280,9 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         encoded!(batch_refused()),
         encoded!(video_counts()),
         encoded!(snapshot()),
+        encoded!(history_answer()),
+        encoded!(periods()),
+        encoded!(periods_answer()),
         vec(owned_view(), 1..10).prop_map(|views| frame_of(&views, 1, 1).to_vec()).boxed(),
     ]
 }

@@ -31,6 +31,7 @@ fn limits() {
         ("HOST_BYTES_MAX", proto::HOST_BYTES_MAX as u64),
         ("BOARDS_MAX", proto::BOARDS_MAX as u64),
         ("TOP_K_MAX", proto::TOP_K_MAX as u64),
+        ("PERIODS_MAX", proto::PERIODS_MAX as u64),
         ("FRAME_PAYLOAD_BYTES_MAX", proto::FRAME_PAYLOAD_BYTES_MAX as u64),
     ];
     let rows = table("| name | value | meaning |");

@@ -89,8 +89,10 @@ pub fn read(
         None
     });
     let Some(command) = setting::file_commands(&definition).find(|command| command.get_name() == name) else {
+        let command = asked(&first_look)?;
+        wrong.extend(misfits(&command).into_iter().map(|misfit| misfit.text));
         return match wrong.is_empty() {
-            true => Ok(Invocation { command: asked(&first_look)?, settings: Vec::new(), log }),
+            true => Ok(Invocation { command, settings: Vec::new(), log }),
             false => Err(Refusal::Settings(wrong)),
         };
     };
@@ -123,6 +125,7 @@ pub fn read(
 fn misfits(asked: &Asked) -> Vec<Misfit> {
     match asked {
         Asked::Serve(serve) => serve.check(),
+        Asked::Export(export) => export.check(),
         _ => Vec::new(),
     }
 }

@@ -69,6 +69,11 @@ impl Source {
         }
     }
 
+    /// The path, relative to the data directory.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The last cut in it.
     pub(crate) const fn last(&self) -> u64 {
         *self.numbers.end()

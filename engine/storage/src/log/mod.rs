@@ -9,4 +9,5 @@ mod writer;
 
 pub use device::{GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
 pub use scan::{GenerationScan, LogEnd, scan_generation};
+pub(crate) use scan::{SegmentScan, SegmentScanned, refuse_lost_records, scan_segment};
 pub use writer::{AppendRoom, DurableRecord, LogLimits, LogWriter};

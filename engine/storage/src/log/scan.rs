@@ -70,6 +70,75 @@ pub fn scan_generation<E: From<StorageError>>(
     Ok(LogEnd { end: LogPosition { generation: scan.identity.generation, position: end }, records })
 }
 
+/// One segment that is to be read for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentScan {
+    pub(crate) identity: LogIdentity,
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment: SegmentNumber,
+}
+
+/// What the records of one segment say of it and its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentScanned {
+    /// Logical end of the record before its first one.
+    pub(crate) after: u64,
+    /// Behind its last valid record.
+    pub(crate) end: u64,
+    /// Where the first record of the next segment says that this one ends; none where there is no such record.
+    pub(crate) stated_end: Option<u64>,
+}
+
+/// Reads the records that begin in one segment, in order, up to the first that does not verify; `None` when there is
+/// none. Whether more ought to be there is for the caller to judge: see [`refuse_lost_records`].
+pub(crate) fn scan_segment<E: From<StorageError>>(
+    disk: &dyn Disk,
+    scan: &SegmentScan,
+    mut visit: impl FnMut(DurableRecord<'_>) -> Result<(), E>,
+) -> Result<Option<SegmentScanned>, E> {
+    let mut reader = GenerationReader::over(disk, scan.identity, scan.segment_bytes)?;
+    let start = scan.segment.0 * scan.segment_bytes;
+    let limit = start + scan.segment_bytes;
+    let Some(first) = reader.header(&reader.place_of(start))? else { return Ok(None) };
+    let after = first.previous_end;
+    let mut end = after;
+    while end < limit {
+        let behind = [end.max(start), block_ceil(end.max(start))];
+        let Some(place) = reader.place_behind(end, behind.into_iter().filter(|at| *at < limit))? else { break };
+        let (header, record) = reader.record(&place)?;
+        if !header.body_is_valid(record) {
+            break;
+        }
+        end = start + place.offset + u64::from(header.length);
+        let position = LogPosition { generation: scan.identity.generation, position: end };
+        visit(DurableRecord { header, batch: header.batch(record), verdicts: header.verdicts(record), end: position })?;
+    }
+    if end == after {
+        return Ok(None);
+    }
+    let stated_end = reader.header(&reader.place_of(limit))?.map(|next| next.previous_end);
+    Ok(Some(SegmentScanned { after, end, stated_end }))
+}
+
+/// Refuses a segment from which records are missing behind those that were read: by what the next segment says, by
+/// the generation's recorded end where it is known, or by what later records of the same segment say.
+pub(crate) fn refuse_lost_records(
+    disk: &dyn Disk,
+    scan: &SegmentScan,
+    scanned: &SegmentScanned,
+    recorded_end: Option<u64>,
+) -> Result<(), StorageError> {
+    let mut reader = GenerationReader::over(disk, scan.identity, scan.segment_bytes)?;
+    match scanned.stated_end.or(recorded_end) {
+        Some(expected) if expected != scanned.end => Err(reader.ends_early(scanned.end, expected)),
+        Some(_) => Ok(()),
+        None => {
+            reader.segments.retain(|segment| *segment == scan.segment);
+            reader.refuse_hole(scanned.end)
+        }
+    }
+}
+
 /// Random access to the segments of one generation, through one window.
 struct GenerationReader<'d> {
     disk: &'d dyn Disk,
@@ -84,7 +153,15 @@ struct GenerationReader<'d> {
 
 impl<'d> GenerationReader<'d> {
     fn open(disk: &'d dyn Disk, scan: &GenerationScan) -> Result<Self, StorageError> {
-        let dir = log_directory(scan.identity.log);
+        let reader = Self::over(disk, scan.identity, scan.segment_bytes)?;
+        if scan.expected_end.is_none() {
+            reader.refuse_gap(SegmentNumber(scan.from / scan.segment_bytes))?;
+        }
+        Ok(reader)
+    }
+
+    fn over(disk: &'d dyn Disk, identity: LogIdentity, segment_bytes: u64) -> Result<Self, StorageError> {
+        let dir = log_directory(identity.log);
         let names = match disk.exists(&dir) {
             Ok(true) => disk.list(&dir).map_err(|error| StorageError::io("list", &dir, error))?,
             Ok(false) => Vec::new(),
@@ -93,23 +170,11 @@ impl<'d> GenerationReader<'d> {
         let mut segments: Vec<SegmentNumber> = names
             .iter()
             .filter_map(|name| parse_segment_name(name))
-            .filter(|(generation, _)| *generation == scan.identity.generation)
+            .filter(|(generation, _)| *generation == identity.generation)
             .map(|(_, segment)| segment)
             .collect();
         segments.sort_unstable();
-        let reader = Self {
-            disk,
-            identity: scan.identity,
-            segment_bytes: scan.segment_bytes,
-            segments,
-            open: None,
-            window: Vec::new(),
-            window_offset: 0,
-        };
-        if scan.expected_end.is_none() {
-            reader.refuse_gap(SegmentNumber(scan.from / scan.segment_bytes))?;
-        }
-        Ok(reader)
+        Ok(Self { disk, identity, segment_bytes, segments, open: None, window: Vec::new(), window_offset: 0 })
     }
 
     /// Segments are made in order and durable by name before use, so from the first that may hold something on none
@@ -128,7 +193,16 @@ impl<'d> GenerationReader<'d> {
     /// Where the record behind `end` lies: at once, at the next block, or at the start of the next segment.
     fn next_place(&mut self, end: u64) -> Result<Option<RecordPlace>, StorageError> {
         let next_segment = (end / self.segment_bytes + 1) * self.segment_bytes;
-        for position in [end, block_ceil(end), next_segment] {
+        self.place_behind(end, [end, block_ceil(end), next_segment].into_iter())
+    }
+
+    /// The first of these positions that holds a record which names `end` as the end of the one before it.
+    fn place_behind(
+        &mut self,
+        end: u64,
+        positions: impl Iterator<Item = u64>,
+    ) -> Result<Option<RecordPlace>, StorageError> {
+        for position in positions {
             let place = self.place_of(position);
             let follows = self.header(&place)?.is_some_and(|header| header.previous_end == end);
             if follows {

@@ -7,6 +7,7 @@ use highwater_ranking::{Calendar, Minute};
 use super::names::RunName;
 use crate::base::Manifest;
 use crate::chains::{Base, Chains, Source};
+use crate::history::HistoryNeeds;
 use crate::position::DirectoryId;
 use crate::tables::Grain;
 
@@ -117,12 +118,12 @@ impl RollupPlan {
         merged_name(grain, &self.merged)
     }
 
-    /// The plan for the oldest cuts beyond the base, when it is due. Views from `history_from` on are still needed.
+    /// The plan for the oldest cuts beyond the base, when it is due. What history needs is kept.
     pub(crate) fn for_chains(
         chains: &Chains,
         shards: u16,
         (rule, retention): (&RollupRule, &Retention),
-        history_from: Minute,
+        needs: &HistoryNeeds,
         reserve_bytes: u64,
     ) -> Option<Self> {
         let engine_minute = chains.last()?.minute;
@@ -144,7 +145,7 @@ impl RollupPlan {
         let first = chains.base_number() + 1;
         manifest.runs.extend([Grain::Minute, Grain::Hour].map(|grain| RunName { grain, first, last }));
         manifest.runs.sort_unstable();
-        give_up(&mut manifest, chains, retention, engine_minute, history_from);
+        give_up(&mut manifest, chains, retention, engine_minute, needs);
         assert!(manifest.is_whole(last), "the chains of a plan have no gap: {manifest:?}");
         let merged_bytes = chains.runs().iter().filter(|run| merged.iter().any(|name| is_named(run, name)));
         let source_bytes = cut_bytes + base_bytes + merged_bytes.map(|run| run.len).sum::<u64>();
@@ -194,10 +195,10 @@ fn give_up(
     chains: &Chains,
     retention: &Retention,
     engine_minute: Minute,
-    history_from: Minute,
+    needs: &HistoryNeeds,
 ) {
     for grain in Grain::ALL {
-        let kept_from = engine_minute.minus(retention.minutes(grain)).min(history_from);
+        let kept_from = engine_minute.minus(retention.minutes(grain)).min(needs.kept_from(grain));
         while let Some(at) = manifest.runs.iter().position(|run| run.grain == grain) {
             // What this plan writes is not in the chains yet, and so ends the loop.
             let name = manifest.runs[at];

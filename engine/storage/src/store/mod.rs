@@ -7,35 +7,40 @@
 //! The order of calls at a start: [`Store::open`], [`Store::replay_cuts`], [`Store::replay_logs`],
 //! [`Store::open_generations`]; then the others in any order.
 
+mod archiving;
 mod catalog;
+mod opening;
 mod prepared;
 mod recovery;
 mod rollups;
 mod segments;
 
+use std::collections::BTreeMap;
+
 use highwater_proto::Epoch;
 use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
+pub use archiving::{ArchiveFigures, ArchivePlan};
+pub use opening::stranger;
+use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
+pub(crate) use opening::{exists, list, log_directories};
 pub use prepared::PreparedCut;
+use prepared::SLICE_ENTRIES;
 pub use recovery::CutsReplayed;
 pub use rollups::{FileFigures, StoreFigures};
 
-use crate::base::BASES_DIR;
+use crate::archive::{ArchiveCatalog, ArchiveRetention};
 use crate::chains::{Chains, Keep, Question, Scope};
 use crate::container::{Block, CutHeader, remove_if_there, temporary_path};
 use crate::cut::{CUTS_DIR, create_cut, cut_path, open_cut};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::position::{LogIdentity, LogNumber, LogPosition, parse_segment_name};
+use crate::position::{LogIdentity, LogNumber, LogPosition};
 use crate::producers::ProducerTableImage;
-use crate::rollup::{ROLLUPS_DIR, Retention, RollupRule};
+use crate::rollup::{Retention, RollupRule};
 use crate::state::{ClosedGeneration, StoreState};
 use catalog::{HeldBase, sweep};
-use prepared::SLICE_ENTRIES;
-
-/// Directories of closed files.
-const CLOSED_DIRS: [&str; 3] = [CUTS_DIR, ROLLUPS_DIR, BASES_DIR];
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +59,12 @@ pub struct OpenOptions {
     pub retention: Retention,
     /// When roll-ups are due.
     pub rollup: RollupRule,
+    /// How much is kept in the archive; without it segments are used again without waiting for one.
+    pub archive: Option<ArchiveRetention>,
 }
 
 impl OpenOptions {
-    /// Defaults: nothing required, 256 MiB reserved, the calendar of UTC.
+    /// Defaults: nothing required, 256 MiB reserved, the calendar of UTC, no archive.
     #[must_use]
     pub fn new(create: Directory) -> Self {
         Self {
@@ -68,6 +75,7 @@ impl OpenOptions {
             calendar: Calendar::default(),
             retention: Retention::default(),
             rollup: RollupRule::default(),
+            archive: None,
         }
     }
 }
@@ -96,6 +104,10 @@ pub struct Store<D: Disk> {
     /// Index of the next segment of each open log.
     segments_next: Vec<u64>,
     spare_next: u64,
+    /// None when segments need not wait for it.
+    archive: Option<ArchiveCatalog>,
+    /// Ends of the generations that were found open or uncovered at this start.
+    ends: BTreeMap<(LogNumber, u32), u64>,
 }
 
 /// How far the start has come.
@@ -122,6 +134,8 @@ impl<D: Disk> Store<D> {
         remove_temporary_files(&disk)?;
         let chains = Chains::open(&disk, directory.id, options.calendar, Keep::Closed, state.cuts_known)?;
         sweep(&disk, &chains, HeldBase::find(&disk, &chains)?.as_ref())?;
+        let archive =
+            options.archive.map(|retention| ArchiveCatalog::open(&disk, directory.id, retention)).transpose()?;
         Ok(Self {
             disk,
             options,
@@ -131,6 +145,8 @@ impl<D: Disk> Store<D> {
             stage: Stage::Opened,
             segments_next: Vec::new(),
             spare_next: 0,
+            archive,
+            ends: BTreeMap::new(),
         })
     }
 
@@ -201,6 +217,8 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
         let mut state = self.state.clone();
         state.closed.extend(ends);
+        self.ends =
+            state.closed.iter().map(|closed| ((closed.log, closed.end.generation), closed.end.position)).collect();
         self.forget_covered(&mut state);
         state.generation += 1;
         state.logs_open = logs;
@@ -373,102 +391,4 @@ impl<D: Disk> Store<D> {
         self.state = state;
         Ok(())
     }
-}
-
-/// What may be in a directory that is to become a data directory: the lock and keys are made before it is one, and a
-/// file system of its own begins with a folder of its own.
-const NAMES_ALLOWED_BEFORE: [&str; 4] = ["lock", "directory.hw.tmp", "tls", "lost+found"];
-
-/// Of the names in a directory the first that keeps it from becoming a data directory; none when it is one already.
-#[must_use]
-pub fn stranger(names: &[String]) -> Option<&str> {
-    if names.iter().any(|name| name == Directory::PATH || is_made_later(name)) {
-        return None;
-    }
-    names.iter().map(String::as_str).find(|name| !NAMES_ALLOWED_BEFORE.contains(name))
-}
-
-/// Whether this is made only after the directory file.
-fn is_made_later(name: &str) -> bool {
-    name == StoreState::PATH || CLOSED_DIRS.contains(&name) || is_log_directory(name)
-}
-
-fn exists(disk: &dyn Disk, path: &str) -> Result<bool, StorageError> {
-    disk.exists(path).map_err(|error| StorageError::io("look for", path, error))
-}
-
-pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StorageError> {
-    disk.list(dir).map_err(|error| StorageError::io("list", if dir.is_empty() { "." } else { dir }, error))
-}
-
-fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<Directory, StorageError> {
-    let Some(directory) = Directory::read(disk)? else {
-        options.create.check()?;
-        if let Some(name) = list(disk, "")?.into_iter().find(|name| is_made_later(name)) {
-            let why = format!("{name} is there, and belongs to a data directory");
-            return Err(StorageError::Missing { file: Directory::PATH.to_owned(), why });
-        }
-        options.create.write(disk)?;
-        return Ok(options.create);
-    };
-    if let Some(requested) = options.require_shards.filter(|shards| *shards != directory.shards) {
-        let (requested, stored) = (u64::from(requested), u64::from(directory.shards));
-        return Err(StorageError::FixedSetting { setting: "shards", requested, stored });
-    }
-    if let Some(requested) = options.require_lateness_max_ms.filter(|late| *late != directory.lateness_max_ms) {
-        let stored = directory.lateness_max_ms;
-        return Err(StorageError::FixedSetting { setting: "lateness_max_ms", requested, stored });
-    }
-    Ok(directory)
-}
-
-fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<StoreState, StorageError> {
-    if let Some(state) = StoreState::read(disk, directory.id)? {
-        return Ok(state);
-    }
-    let mut held = list(disk, CUTS_DIR)?.into_iter().find(|name| name.ends_with(".cut"));
-    held = held.or(list(disk, BASES_DIR)?.into_iter().find(|name| name.ends_with(".base")));
-    for dir in log_directories(disk)? {
-        held = held.or(list(disk, &dir)?.into_iter().find(|name| parse_segment_name(name).is_some()));
-    }
-    if let Some(name) = held {
-        let why = format!("{name} is there, and is made only after it");
-        return Err(StorageError::Missing { file: StoreState::PATH.to_owned(), why });
-    }
-    let state = StoreState::default();
-    state.write(disk, directory.id)?;
-    Ok(state)
-}
-
-fn is_log_directory(name: &str) -> bool {
-    name.strip_prefix("log-").is_some_and(|number| number.parse::<u32>().is_ok())
-}
-
-fn log_directories(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
-    Ok(list(disk, "")?.into_iter().filter(|name| is_log_directory(name)).collect())
-}
-
-/// Makes every name durable before it is believed: a killed process may have left some that a power cut would take
-/// away.
-fn sync_names(disk: &dyn Disk) -> Result<(), StorageError> {
-    let mut dirs = log_directories(disk)?;
-    dirs.extend(CLOSED_DIRS.map(str::to_owned));
-    dirs.push(String::new());
-    for dir in dirs {
-        disk.sync_dir(&dir).map_err(|error| StorageError::io("sync directory", &dir, error))?;
-    }
-    Ok(())
-}
-
-/// Removes what a crash left half made.
-fn remove_temporary_files(disk: &dyn Disk) -> Result<(), StorageError> {
-    let mut dirs = log_directories(disk)?;
-    dirs.extend(CLOSED_DIRS.map(str::to_owned));
-    for dir in dirs {
-        for name in list(disk, &dir)?.iter().filter(|name| name.ends_with(".tmp")) {
-            let path = format!("{dir}/{name}");
-            disk.remove(&path).map_err(|error| StorageError::io("remove", &path, error))?;
-        }
-    }
-    Ok(())
 }

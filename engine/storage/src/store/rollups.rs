@@ -11,6 +11,7 @@ use crate::base::open_base;
 use crate::chains::{Base, Keep, Source};
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::history::HistoryNeeds;
 use crate::rollup::{RollupDone, RollupPlan};
 use crate::tables::Grain;
 
@@ -50,15 +51,14 @@ impl FileFigures {
 
 impl<D: Disk> Store<D> {
     /// The next roll-up, when one is due: to be done by [`run_rollup`](crate::run_rollup), beside the store, and one at
-    /// a time. Views of event minutes from `history_from` on are still needed by whoever closes calendar periods, and
-    /// are kept whatever their age.
+    /// a time. What history still needs to close calendar periods is kept whatever its age.
     ///
     /// # Errors
     /// [`StorageError::is_no_space`] when it would find no room beside the reserve for cut files.
-    pub fn plan_rollup(&self, history_from: Minute) -> Result<Option<RollupPlan>, StorageError> {
+    pub fn plan_rollup(&self, needs: &HistoryNeeds) -> Result<Option<RollupPlan>, StorageError> {
         let rules = (&self.options.rollup, &self.options.retention);
         let reserve_bytes = self.options.cut_reserve_bytes;
-        let plan = RollupPlan::for_chains(&self.chains, self.directory.shards, rules, history_from, reserve_bytes);
+        let plan = RollupPlan::for_chains(&self.chains, self.directory.shards, rules, needs, reserve_bytes);
         let Some(plan) = plan else { return Ok(None) };
         let free_bytes = self.disk.free_bytes().map_err(|error| StorageError::io("measure space of", ".", error))?;
         let needed_bytes = plan.source_bytes;

@@ -1,9 +1,11 @@
 //! Making log segments ahead of their use, and using old ones again.
 //!
 //! Not writing into them. Invariants: a segment is zeroed or recycled whole, and durable by name, before a log gets it;
-//! one is given up only when a durable cut file covers it and the state file knows that cut file.
+//! one is given up only when a durable cut file covers it and the state file knows that cut file, and, within limits,
+//! only when it is in the archive.
 
 use super::{Store, list, log_directories};
+use crate::archive::SegmentKey;
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
 use crate::log::PreparedSegment;
@@ -12,13 +14,6 @@ use crate::position::{LogNumber, LogPosition, SegmentNumber, log_directory, pars
 /// Recycled files kept in each log's directory.
 const SPARES_MAX: usize = 2;
 const ZEROS: usize = 1 << 20;
-
-/// A segment file that no recovery needs.
-struct Covered {
-    log: LogNumber,
-    generation: u32,
-    number: SegmentNumber,
-}
 
 impl<D: Disk> Store<D> {
     /// Makes the next segment of an open log ready for use. May write a whole segment of zeros: takes its time.
@@ -52,10 +47,8 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// When the disk refuses. With [`StorageError::is_no_space`] some segments are still there: call again later.
     pub fn recycle(&mut self, retention_bytes: u64) -> Result<usize, StorageError> {
-        let mut covered = self.covered_segments()?;
-        covered.sort_unstable_by_key(|segment| (segment.generation, segment.number, segment.log));
-        let keep = (retention_bytes / self.directory.segment_bytes).min(covered.len() as u64) as usize;
-        covered.truncate(covered.len() - keep);
+        let beyond = self.segments_beyond(retention_bytes)?;
+        let covered = self.without_waiting(beyond, retention_bytes)?;
         if covered.is_empty() {
             return Ok(0);
         }
@@ -64,7 +57,7 @@ impl<D: Disk> Store<D> {
         self.change_state(state)?;
         let mut dirs: Vec<String> = Vec::new();
         for segment in &covered {
-            let path = segment_path(segment.log, segment.generation, segment.number);
+            let path = segment_path(segment.log, segment.generation, segment.segment);
             let dir = log_directory(segment.log);
             let is_open = segment.log.0 < self.state.logs_open;
             if is_open && self.spares(&dir)?.len() < SPARES_MAX {
@@ -76,6 +69,7 @@ impl<D: Disk> Store<D> {
             if !dirs.contains(&dir) {
                 dirs.push(dir);
             }
+            self.note_given_up(*segment);
         }
         self.remove_foreign_spares(&mut dirs)?;
         for dir in dirs {
@@ -99,16 +93,25 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn covered_segments(&self) -> Result<Vec<Covered>, StorageError> {
+    /// Covered segments that are to be given up, oldest first: all but the newest `retention_bytes`.
+    pub(super) fn segments_beyond(&self, retention_bytes: u64) -> Result<Vec<SegmentKey>, StorageError> {
+        let mut covered = self.covered_segments()?;
+        covered.sort_unstable();
+        let keep = (retention_bytes / self.directory.segment_bytes).min(covered.len() as u64) as usize;
+        covered.truncate(covered.len() - keep);
+        Ok(covered)
+    }
+
+    fn covered_segments(&self) -> Result<Vec<SegmentKey>, StorageError> {
         let mut covered = Vec::new();
         for dir in log_directories(&self.disk)? {
             let Some(log) = dir.strip_prefix("log-").and_then(|number| number.parse().ok()).map(LogNumber) else {
                 continue;
             };
             for name in list(&self.disk, &dir)? {
-                let Some((generation, number)) = parse_segment_name(&name) else { continue };
-                if !self.is_needed(log, generation, number) {
-                    covered.push(Covered { log, generation, number });
+                let Some((generation, segment)) = parse_segment_name(&name) else { continue };
+                if !self.is_needed(log, generation, segment) {
+                    covered.push(SegmentKey { generation, segment, log });
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Not the live counters and not the logs: what is in no cut file yet is not here. Invariants: nothing on the disk is
 //! ever changed; one [`Tables`] sees the files as of one moment, and each view in them exactly once.
 
+mod files;
 mod ids;
 mod sums;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use highwater_ranking::{Calendar, CalendarPeriod, FinalityClass, Minute};
 
+pub use files::{BaseFacts, TableFile};
 pub use ids::ShardIdList;
 pub use sums::SlotSums;
 
@@ -164,15 +166,7 @@ impl Tables {
     /// # Errors
     /// When a file is damaged, or the disk refuses.
     pub fn all_time(&self, shard: u16, sums: &mut SlotSums) -> Result<(), StorageError> {
-        if let Some(base) = self.chains.base() {
-            let file = base.source.open(&*self.disk, self.directory.id)?;
-            file.sections_of::<StorageError>(&base.source.blocks, shard, |section| {
-                if let CutSection::AllTime { first_slot, counts, .. } = section {
-                    (first_slot..).zip(counts).for_each(|(slot, count)| sums.add_one(slot, *count));
-                }
-                Ok(())
-            })?;
-        }
+        self.base_counts(shard, sums)?;
         for cut in self.chains.cuts() {
             let file = cut.open(&*self.disk, self.directory.id)?;
             for block in cut.blocks.iter().filter(|block| block.shard == shard) {

@@ -1,6 +1,9 @@
 //! Tests of the rules across modules: logs, cut files, the whole directory under crashes.
 
+mod archive;
 mod cuts;
+mod history;
+mod history_model;
 mod logs;
 mod power;
 mod rollups;

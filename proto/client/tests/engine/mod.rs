@@ -49,6 +49,10 @@ pub(crate) struct Book {
     pub(crate) lookup_redirect: Option<Redirect>,
     /// Look-ups seen.
     pub(crate) lookups: u32,
+    /// Final lists, the oldest first.
+    pub(crate) closed: Vec<ClosedList>,
+    /// Questions for closed periods seen.
+    pub(crate) history_asked: u32,
     /// Connections accepted.
     pub(crate) connections: u32,
 }
@@ -226,8 +230,12 @@ async fn serve_stream(connection: Connection, mut send: SendStream, mut receive:
     };
     match kind {
         FrameKind::Hello => produce(&connection, &book, &mut send, &mut receive, &payload).await,
-        FrameKind::Lookup => {
-            let Some(answer) = look_up(&mut book.lock().unwrap(), &payload) else { return };
+        FrameKind::Lookup | FrameKind::History | FrameKind::Periods => {
+            let answer = match kind {
+                FrameKind::Lookup => look_up(&mut book.lock().unwrap(), &payload),
+                kind => look_back(&mut book.lock().unwrap(), kind, &payload),
+            };
+            let Some(answer) = answer else { return };
             // A client that asks no more is what some tests want.
             let _ = send.write_all(&answer).await;
             let _ = send.finish();
@@ -255,6 +263,41 @@ fn look_up(book: &mut Book, payload: &[u8]) -> Option<Vec<u8>> {
         counts: vec![count],
     }
     .encode(&mut answer);
+    (!book.mute).then_some(answer)
+}
+
+/// `None` where the engine is mute.
+fn look_back(book: &mut Book, kind: FrameKind, payload: &[u8]) -> Option<Vec<u8>> {
+    book.history_asked += 1;
+    let instance = InstanceId(book.instance);
+    let bounds = |period| {
+        let mut of_period = book.closed.iter().filter(|list| list.period == period);
+        let closed_until_ms = of_period.clone().next_back().map_or(0, |list| list.end_ms);
+        HistoryBounds {
+            closed_until_ms,
+            oldest_start_ms: of_period.next().map(|list| list.start_ms),
+            lateness_max_ms: 600_000,
+        }
+    };
+    let mut answer = Vec::new();
+    if kind == FrameKind::History {
+        let History { period, start_ms } = History::decode(payload).unwrap();
+        let list = book.closed.iter().find(|list| (list.period, list.start_ms) == (period, start_ms)).cloned();
+        HistoryAnswer { instance, period, start_ms, bounds: bounds(period), list: Ok(list) }.encode(&mut answer);
+    } else {
+        let Periods { period, limit, before_ms } = Periods::decode(payload).unwrap();
+        let older = book.closed.iter().rev().filter(|list| list.period == period && list.start_ms < before_ms);
+        let of_list = |list: &ClosedList| ClosedPeriod {
+            start_ms: list.start_ms,
+            end_ms: list.end_ms,
+            total_views: list.total_views,
+        };
+        let mut periods: Vec<ClosedPeriod> = older.map(of_list).collect();
+        let more = periods.len() > usize::from(limit);
+        periods.truncate(limit.into());
+        let periods = Ok(ClosedPeriods { periods, more });
+        PeriodsAnswer { instance, period, bounds: bounds(period), periods }.encode(&mut answer);
+    }
     (!book.mute).then_some(answer)
 }
 

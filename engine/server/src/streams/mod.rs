@@ -6,80 +6,19 @@
 //!
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
+mod stream;
+
+use crate::history::Question;
 use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
 use crate::tokens::Tokens;
-use bytes::Bytes;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
-use highwater_proto::limits::FRAME_HEADER_BYTES;
-use highwater_proto::{CloseReason, DecodeError, Epoch, FrameHeader, FrameKind, Hello, Lookup, Subscribe};
+use highwater_proto::{CloseReason, DecodeError, Epoch, FrameKind, Hello, History, Lookup, Periods, Subscribe};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
+use stream::{Role, Stream};
 
 /// Bytes asked of a stream at once.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-
-/// What a stream has turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Its first frame has not come.
-    New,
-    /// A producer's stream.
-    Producer,
-    /// One look-up, answered.
-    Lookup,
-    /// A subscription to snapshots.
-    Subscriber,
-}
-
-impl Role {
-    /// Whether a frame of this kind may come on such a stream; asked before its payload is read.
-    fn takes(self, kind: FrameKind) -> bool {
-        match self {
-            Self::New => matches!(kind, FrameKind::Hello | FrameKind::Lookup | FrameKind::Subscribe),
-            Self::Producer => kind == FrameKind::Batch,
-            Self::Lookup | Self::Subscriber => false,
-        }
-    }
-
-    /// What is said of a frame that may not come.
-    fn misplaced(self, kind: FrameKind) -> String {
-        match self {
-            Self::New => format!("{kind} cannot be the first frame of a stream; begin with HELLO, LOOKUP or SUBSCRIBE"),
-            Self::Producer => {
-                format!("{kind} came on a producer stream, which takes only BATCH after its HELLO")
-            }
-            Self::Lookup | Self::Subscriber => {
-                format!("{kind} came behind {self}, whose stream takes nothing more; open another stream")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::New => "nothing",
-            Self::Producer => "a HELLO",
-            Self::Lookup => "a LOOKUP",
-            Self::Subscriber => "a SUBSCRIBE",
-        })
-    }
-}
-
-/// One stream that clients have opened.
-struct Stream {
-    session: SessionId,
-    role: Role,
-    header: [u8; FRAME_HEADER_BYTES],
-    header_len: usize,
-    /// Known when the header is whole.
-    frame: Option<FrameHeader>,
-    chunks: Vec<Bytes>,
-    chunk_bytes: usize,
-    /// Whether the client has ended its side.
-    finished: bool,
-}
 
 /// A stream that wants snapshots.
 struct Subscriber {
@@ -111,6 +50,8 @@ pub struct Streams {
     deeds: VecDeque<Deed>,
     /// Streams that wait for one video's counts, each with one question: never more than there are open streams.
     lookups: VecDeque<(StreamKey, Box<str>)>,
+    /// Streams that wait for what is closed, each with one question, until the helper is asked.
+    history: VecDeque<(StreamKey, Question)>,
     /// What producers must send one of; `None` where any may send.
     tokens: Option<Arc<Tokens>>,
 }
@@ -132,10 +73,22 @@ impl Streams {
     /// The next stream that waits for a video's counts, and the video.
     pub fn poll_lookup(&mut self) -> Option<(StreamKey, Box<str>)> {
         let (key, video_id) = self.lookups.pop_front()?;
+        self.forget_finished(key);
+        Some((key, video_id))
+    }
+
+    /// The next stream that waits for what is closed, and its question.
+    pub fn poll_history(&mut self) -> Option<(StreamKey, Question)> {
+        let (key, question) = self.history.pop_front()?;
+        self.forget_finished(key);
+        Some((key, question))
+    }
+
+    /// Nothing more comes of a stream whose question is taken and whose client has ended its side.
+    fn forget_finished(&mut self, key: StreamKey) {
         if self.streams.get(&key).is_some_and(|stream| stream.finished) {
             self.forget(key);
         }
-        Some((key, video_id))
     }
 
     /// The next thing for the driver to do.
@@ -167,8 +120,9 @@ impl Streams {
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
         self.subscribers.retain(|one| one.stream != key);
-        if stream.role == Role::Lookup {
+        if matches!(stream.role, Role::Question(_)) {
             self.lookups.retain(|(one, _)| *one != key);
+            self.history.retain(|(one, _)| *one != key);
         }
         Some(stream.session)
     }
@@ -229,6 +183,12 @@ impl Intakes<'_> {
             }
             (Role::New, FrameKind::Hello) => return self.greet(key),
             (Role::New, FrameKind::Lookup) => return self.look_up(key),
+            (Role::New, FrameKind::History) => {
+                return self.look_back(key, |payload| History::decode(payload).map(Question::List));
+            }
+            (Role::New, FrameKind::Periods) => {
+                return self.look_back(key, |payload| Periods::decode(payload).map(Question::Periods));
+            }
             (Role::New, FrameKind::Subscribe) => return self.subscribe(key),
             (role, kind) => {
                 let text = role.misplaced(kind);
@@ -272,9 +232,22 @@ impl Intakes<'_> {
         let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
         match Lookup::decode(&stream.chunks.concat()) {
             Ok(lookup) => {
-                stream.role = Role::Lookup;
+                stream.role = Role::Question(FrameKind::Lookup);
                 stream.clear();
                 self.streams.lookups.push_back((key, lookup.video_id));
+                Intake::Taken
+            }
+            Err(error) => self.close(key, error.close_reason(), error.to_string()),
+        }
+    }
+
+    fn look_back(&mut self, key: StreamKey, decode: impl Fn(&[u8]) -> Result<Question, DecodeError>) -> Intake {
+        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
+        match decode(&stream.chunks.concat()) {
+            Ok(question) => {
+                stream.role = Role::Question(question.kind());
+                stream.clear();
+                self.streams.history.push_back((key, question));
                 Intake::Taken
             }
             Err(error) => self.close(key, error.close_reason(), error.to_string()),
@@ -342,14 +315,16 @@ impl Application for Intakes<'_> {
 
     fn stream_finished(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.streams.get_mut(&key) else { return };
-        if stream.header_len > 0 && !stream.is_whole() {
+        if stream.is_within_frame() {
             let text = stream.cut_short();
             self.abandon(key, CloseReason::Malformed, text);
         } else if stream.role == Role::New {
             self.end(key);
-        } else if stream.role == Role::Lookup {
+        } else if matches!(stream.role, Role::Question(_)) {
             stream.finished = true;
-            if !self.streams.lookups.iter().any(|(one, _)| *one == key) {
+            let waits = self.streams.lookups.iter().any(|(one, _)| *one == key)
+                || self.streams.history.iter().any(|(one, _)| *one == key);
+            if !waits {
                 self.streams.forget(key);
             }
         }
@@ -375,63 +350,5 @@ impl Application for Intakes<'_> {
                 self.pipeline.handle_disconnect(session);
             }
         }
-    }
-}
-
-impl Stream {
-    fn new(session: SessionId) -> Self {
-        Self {
-            session,
-            role: Role::New,
-            header: [0; FRAME_HEADER_BYTES],
-            header_len: 0,
-            frame: None,
-            chunks: Vec::new(),
-            chunk_bytes: 0,
-            finished: false,
-        }
-    }
-
-    /// Bytes still missing of the header, or of the payload.
-    fn bytes_wanted(&self) -> usize {
-        match self.frame {
-            None => FRAME_HEADER_BYTES - self.header_len,
-            Some(frame) => frame.payload_bytes as usize - self.chunk_bytes,
-        }
-    }
-
-    /// What is said of a stream that ends here, in the middle of a frame.
-    fn cut_short(&self) -> String {
-        let (what, came, whole) = match self.frame {
-            None => ("a frame's header".to_owned(), self.header_len, FRAME_HEADER_BYTES),
-            Some(frame) => (format!("a {} payload", frame.kind), self.chunk_bytes, frame.payload_bytes as usize),
-        };
-        format!("the stream ended after {came} of {whole} bytes of {what}; send whole frames before its end")
-    }
-
-    fn is_whole(&self) -> bool {
-        self.frame.is_some_and(|frame| frame.payload_bytes as usize == self.chunk_bytes)
-    }
-
-    /// Takes a chunk of at most [`bytes_wanted`](Self::bytes_wanted) bytes.
-    fn take(&mut self, chunk: Bytes) -> Result<(), DecodeError> {
-        if self.frame.is_some() {
-            self.chunk_bytes += chunk.len();
-            self.chunks.push(chunk);
-            return Ok(());
-        }
-        self.header[self.header_len..self.header_len + chunk.len()].copy_from_slice(&chunk);
-        self.header_len += chunk.len();
-        if self.header_len == FRAME_HEADER_BYTES {
-            self.frame = Some(FrameHeader::decode(&self.header)?);
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.header_len = 0;
-        self.frame = None;
-        self.chunks.clear();
-        self.chunk_bytes = 0;
     }
 }

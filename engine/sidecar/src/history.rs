@@ -1,0 +1,166 @@
+//! What readers are told of closed periods: a final list, that there is none and why, or which there are.
+//!
+//! Not the current periods' lists, which are the snapshot's. Invariants: a body is a pure function of what the source
+//! answered and of the snapshot; at most [`LISTS_MAX`] lists are kept, which is safe because a final list never changes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use highwater_proto::{Board, ClosedList, HistoryAnswer, PeriodsAnswer, Snapshot, Unreadable, Window};
+use serde::Serialize;
+
+use crate::answer::closed_body;
+use crate::json;
+use crate::problem::Problem;
+use crate::query::{Asked, PeriodsQuery};
+use crate::source::SnapshotSource;
+use crate::time::{period_at, rfc3339, rfc3339_ms};
+
+/// Lists kept: readers mostly ask for the newest. One has at most 1000 rows, 300 KB with the longest ids.
+const LISTS_MAX: usize = 32;
+
+/// When to ask again for a list whose time has come but that is not made yet.
+const LIST_DUE_RETRY_S: u32 = 10;
+
+/// Final lists that were read before, the one used last at the end.
+#[derive(Default)]
+pub(crate) struct Lists {
+    kept: Mutex<Vec<Arc<ClosedList>>>,
+}
+
+impl Lists {
+    /// The body for the first `k` rows of the list of a period that has ended.
+    pub(crate) async fn body<S: SnapshotSource>(
+        &self,
+        source: &S,
+        snapshot: &Snapshot,
+        asked: &Asked,
+        k: usize,
+    ) -> Result<Bytes, Problem> {
+        if let Some(list) = self.find(asked) {
+            return Ok(closed_body(&list, k));
+        }
+        let answer = source.closed_list(asked.period, asked.start_ms).await;
+        let answer = answer.map_err(|error| Problem::unavailable(error.to_string()))?;
+        match &answer.list {
+            Ok(Some(list)) => {
+                self.keep(list);
+                Ok(closed_body(list, k))
+            }
+            Ok(None) => Err(without_list(&answer, snapshot, asked)),
+            Err(Unreadable) => Err(Problem::unreadable()),
+        }
+    }
+
+    fn find(&self, asked: &Asked) -> Option<Arc<ClosedList>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = kept.iter().position(|list| (list.period, list.start_ms) == (asked.period, asked.start_ms))?;
+        let list = kept.remove(index);
+        kept.push(list.clone());
+        Some(list)
+    }
+
+    fn keep(&self, list: &ClosedList) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have read the same one meanwhile.
+        kept.retain(|one| (one.period, one.start_ms) != (list.period, list.start_ms));
+        if kept.len() == LISTS_MAX {
+            kept.remove(0);
+        }
+        kept.push(Arc::new(list.clone()));
+    }
+}
+
+/// When the current period of a kind began: as its list says, else as the time of the snapshot does.
+pub(crate) fn current_start(snapshot: &Snapshot, asked: &Asked) -> u64 {
+    let board = snapshot.board(asked.period, Window::Tumbling);
+    let computed = || period_at(asked.period, snapshot.as_of_ms).map_or(snapshot.as_of_ms, |(start, _)| start);
+    board.and_then(|board| board.start_ms).unwrap_or_else(computed)
+}
+
+/// The period has not begun.
+pub(crate) fn not_begun(snapshot: &Snapshot, asked: &Asked) -> Problem {
+    let (period, start) = (asked.period, rfc3339(asked.start_ms));
+    let now = rfc3339_ms(snapshot.as_of_ms);
+    Problem::no_list(format!("the {period} from {start} has not begun: it is {now}"), &asked.written)
+}
+
+/// Why a period that has ended has no list.
+fn without_list(answer: &HistoryAnswer, snapshot: &Snapshot, asked: &Asked) -> Problem {
+    let (period, start, bounds) = (asked.period, rfc3339(asked.start_ms), answer.bounds);
+    if asked.end_ms > bounds.closed_until_ms {
+        let final_ms = asked.end_ms.saturating_add(bounds.lateness_max_ms);
+        let left_s = final_ms.saturating_sub(snapshot.as_of_ms).div_ceil(1000);
+        let (final_time, now) = (rfc3339(final_ms), rfc3339_ms(snapshot.as_of_ms));
+        let (detail, retry_s) = match (left_s, bounds.closed_until_ms) {
+            (0, 0) => (format!("no {period} has been closed yet; ask again"), LIST_DUE_RETRY_S),
+            (0, _) => (format!("the {period} from {start} is being closed; ask again"), LIST_DUE_RETRY_S),
+            (left_s, _) => {
+                let until = format!("is final at {final_time}, and it is {now}; ask again then");
+                (format!("the {period} from {start} {until}"), u32::try_from(left_s).unwrap_or(u32::MAX))
+            }
+        };
+        return Problem::not_final(detail, &asked.written, final_time, retry_s);
+    }
+    let detail = match bounds.oldest_start_ms {
+        None => format!("no list of a {period} is kept: none had a view yet, or all were older than what is kept"),
+        Some(oldest_ms) if asked.start_ms < oldest_ms => {
+            let oldest = rfc3339(oldest_ms);
+            format!("no list of the {period} from {start} is kept; the oldest that is begins at {oldest}")
+        }
+        Some(_) => format!("the {period} from {start} has no list: no view of it came before it was final"),
+    };
+    Problem::no_list(detail, &asked.written)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    period: &'static str,
+    as_of: String,
+    epoch: u64,
+    periods: Vec<ListedPeriod>,
+    next_before: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ListedPeriod {
+    start_time: String,
+    end_time: String,
+    total_views: u64,
+    r#final: bool,
+}
+
+/// The body of the periods that there are, the current one first where it is asked for.
+pub(crate) async fn periods_body<S: SnapshotSource>(
+    source: &S,
+    snapshot: &Snapshot,
+    query: &PeriodsQuery,
+) -> Result<Bytes, Problem> {
+    let answer = source.closed_periods(query.period, query.before_ms, query.limit).await;
+    let answer = answer.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let PeriodsAnswer { periods: Ok(closed), .. } = &answer else { return Err(Problem::unreadable()) };
+    let newest_closed_ms = closed.periods.first().map(|newest| newest.start_ms);
+    // A snapshot that has stood still for long may call current what is closed by now.
+    let current = snapshot.board(query.period, Window::Tumbling).and_then(of_board).filter(|(start_ms, _)| {
+        query.before_ms.is_none_or(|before_ms| *start_ms < before_ms)
+            && newest_closed_ms.is_none_or(|one| one < *start_ms)
+    });
+    let of_closed = |closed: &highwater_proto::ClosedPeriod| {
+        let (start_time, end_time) = (rfc3339(closed.start_ms), rfc3339(closed.end_ms));
+        ListedPeriod { start_time, end_time, total_views: closed.total_views, r#final: true }
+    };
+    let mut periods: Vec<ListedPeriod> =
+        current.into_iter().map(|(_, listed)| listed).chain(closed.periods.iter().map(of_closed)).collect();
+    let more = closed.more || periods.len() > usize::from(query.limit);
+    periods.truncate(query.limit.into());
+    let next_before = periods.last().filter(|_| more).map(|last| last.start_time.clone());
+    let (period, as_of, epoch) = (query.period.as_str(), rfc3339_ms(snapshot.as_of_ms), snapshot.epoch.0);
+    Ok(json::to_vec(&Listed { period, as_of, epoch, periods, next_before }).into())
+}
+
+/// Start and entry of a current period.
+fn of_board(board: &Board) -> Option<(u64, ListedPeriod)> {
+    let start_ms = board.start_ms?;
+    let (start_time, end_time) = (rfc3339(start_ms), rfc3339(board.end_ms));
+    Some((start_ms, ListedPeriod { start_time, end_time, total_views: board.total_views, r#final: false }))
+}
