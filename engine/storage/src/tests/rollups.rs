@@ -201,7 +201,10 @@ impl World {
             self.write_cut()?;
         }
         let before = self.store().figures();
+        let complete_before = self.tables().complete_from(Grain::Hour);
         self.store().finish_rollup(&done)?;
+        let complete_from = self.tables().complete_from(Grain::Hour);
+        assert!(complete_from.0 <= history_from.max(complete_before.0), "history needs hours from {history_from}");
         let after = self.store().figures();
         self.rollups += 1;
         self.merges += u32::from(after.days.files > before.days.files);
@@ -224,10 +227,14 @@ impl World {
         }
     }
 
+    fn tables(&self) -> Tables {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        Tables::open(disk, self.options.calendar).unwrap()
+    }
+
     /// Holds tables and runs to the oracle.
     fn check(&mut self) {
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let tables = Tables::open(disk, self.options.calendar).unwrap();
+        let tables = self.tables();
         for shard in 0..SHARDS {
             let mut sums = SlotSums::new();
             tables.all_time(shard, &mut sums).unwrap();
