@@ -3,6 +3,8 @@
 //! What is in the files is tested where they are written. Invariant: wrong usage exits with 2 before anything is opened,
 //! what cannot be done with 1; neither leaves a file behind or changes the data directory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 use highwater_disk::FileDisk;
 use highwater_proto::{Epoch, InstanceId};
 use highwater_ranking::{CoreCut, Minute, ShardCut, SlotCount};
