@@ -2,7 +2,8 @@
 //! beyond them.
 //!
 //! What a base holds is counted in the windows by the runs of their minutes alone, so that a start takes as long as the
-//! windows are, however long the history is. However many cores wrote the files, everything is merged, and shared out among the cores of this start.
+//! windows are, however long the history is. However many cores wrote the files, everything is merged, and shared out
+//! among the cores of this start.
 //!
 //! Verdicts are not decided again: they stand in the records. Windows and boards are computed for the engine time of
 //! this start. What was replayed from the logs is closed into a cut of its own, so that the next start does not replay

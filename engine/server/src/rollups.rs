@@ -137,3 +137,76 @@ impl Rollups {
 pub fn minutes(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs() / 60).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::historian::{Historian, HistoryRules};
+    use crate::jobs::{JobOutcome, job_helper};
+    use highwater_proto::{Epoch, InstanceId};
+    use highwater_ranking::{Calendar, CoreCut, Minute};
+    use highwater_storage::{
+        CorePart, Directory, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
+        ProducerTableImage, RollupRule,
+    };
+    use std::sync::atomic::AtomicBool;
+
+    fn store(disk: &MemoryDisk) -> Store<MemoryDisk> {
+        let create = Directory {
+            id: DirectoryId(1),
+            instance: InstanceId(2),
+            hash_seed: 3,
+            shards: 1,
+            lateness_max_ms: 600_000,
+            segment_bytes: 1 << 20,
+        };
+        let rollup = RollupRule { cuts_min: 1, ..RollupRule::default() };
+        let mut store = Store::open(disk.clone(), OpenOptions { rollup, ..OpenOptions::new(create) }).unwrap();
+        store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
+        let position = LogPosition::start_of(store.open_generations(1).unwrap());
+        let cut =
+            CoreCut { epoch: Epoch(1), time_ms: 60_000, minute: Minute(1), arrivals_from_ms: 0, shards: Vec::new() };
+        let part = CorePart { log: LogNumber(0), position, cut, producers: ProducerTableImage::default() };
+        store.write_cut(&PreparedCut::new(vec![part])).unwrap();
+        store
+    }
+
+    /// Hands out one roll-up and takes over what came of it; says what is shown then.
+    fn one_rollup(disk: &MemoryDisk, stop: bool) -> StorageFigures {
+        let mut store = store(disk);
+        let (directory, retention) = (*store.directory(), Duration::from_secs(3600));
+        let rules = HistoryRules { directory, calendar: Calendar::default(), retention, new_at_ms: None };
+        let shared_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let historian = Historian::new(shared_disk.clone(), rules);
+        let (mut desk, helper) = job_helper(shared_disk, historian, Arc::new(AtomicBool::new(stop)));
+        let thread = std::thread::spawn(move || helper.run());
+        let shared = SharedFigures::default();
+        let mut rollups = Rollups::new(shared.clone());
+        for _ in 0..2 {
+            rollups.plan(&mut desk, &store, &HistoryNeeds::NOTHING).unwrap();
+        }
+        let outcome = desk.outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
+        let JobOutcome::Rollup(result, took) = outcome else { panic!("another job") };
+        rollups.take_over(&mut store, result, took).unwrap();
+        rollups.show(&store);
+        drop(desk);
+        thread.join().unwrap();
+        **shared.load()
+    }
+
+    #[test]
+    fn one_rollup_is_handed_out_at_a_time_and_shown_when_it_is_done() {
+        let disk = MemoryDisk::new();
+        let figures = one_rollup(&disk, false);
+        assert_eq!((figures.rollups, figures.files.base_number, figures.files.cuts.files), (1, 1, 0));
+        assert!(disk.paths().iter().any(|path| path.starts_with("bases/")), "{:?}", disk.paths());
+    }
+
+    #[test]
+    fn a_rollup_that_is_stopped_leaves_nothing() {
+        let disk = MemoryDisk::new();
+        let figures = one_rollup(&disk, true);
+        assert_eq!((figures.rollups, figures.files.base_number, figures.files.cuts.files), (0, 0, 1));
+        assert!(disk.paths().iter().all(|path| !path.contains("base") && !path.contains("roll")), "{:?}", disk.paths());
+    }
+}

@@ -1,10 +1,10 @@
 //! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
 //!
-//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is
-//! done when the last part has come. Invariant: after a failed write or sync the process ends here, before anything
-//! that rested on it is acknowledged. Long work from files to files it plans and hands to another helper, and takes over
-//! when it is done; only here are files removed. Only a full disk is no end: a core that wants a segment is told so, and any other
-//! errand, which has changed nothing, is tried again until there is room, before those that came after it.
+//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
+//! when the last part has come. Long work from files to files it plans and hands to another helper, and takes over when
+//! it is done; only here are files removed. Invariant: after a failed write or sync the process ends here, before
+//! anything that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and
+//! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
@@ -211,9 +211,9 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// After a cut, or one that would have held nothing: closes the periods that are final now, else rolls up.
-    fn plan_chores(&mut self, horizon_ms: u64) -> Result<(), StorageError> {
+    fn plan_chores(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if !self.stop.load(Ordering::Relaxed) {
-            self.chores.closing.plan(&mut self.chores.desk, horizon_ms)?;
+            self.chores.closing.plan(&mut self.chores.desk, cut.arrivals_from_ms())?;
         }
         self.plan_rollup()
     }
@@ -352,14 +352,14 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
-            return self.plan_chores(cut.arrivals_from_ms());
+            return self.plan_chores(cut);
         }
         let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
         self.chores.rollups.show(&self.store);
-        self.plan_chores(cut.arrivals_from_ms())?;
+        self.plan_chores(cut)?;
         self.archive_on(None)
     }
 

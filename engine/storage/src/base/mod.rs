@@ -1,8 +1,8 @@
 //! Bases: all ids and all-time counts as of one cut, and the roll-ups that hold the runs behind them.
 //!
 //! Not the merging. Invariant: a base under its final name is the commit point of a roll-up: the roll-ups that its
-//! manifest names are there, and hold each view of the cuts up to the base exactly once per grain, but for what retention
-//! gave up. Sections: positions, manifest, producers, then ids and counts shard by shard, index.
+//! manifest names are there, and hold each view of the cuts up to the base exactly once per grain, but for what
+//! retention gave up. Sections: positions, manifest, producers, then ids and counts shard by shard, index.
 //!
 //! Manifest: complete from minute, hour, day as minutes u32 each · newest event minute u32 · merged to cut u64 ·
 //! number of roll-ups u32 · for each: grain u8 (0 minute, 1 hour, 2 day) · first cut u64 · last cut u64.

@@ -1,7 +1,7 @@
 //! The closed files of a data directory: the newest base, the roll-ups that it rests on, and the cuts beyond it.
 //!
-//! Not how they are made or removed. Invariants: the cuts of all sources of one grain are a chain without gaps; together
-//! they hold each view up to the newest cut exactly once, whatever question is asked.
+//! Not how they are made or removed. Invariants: the cuts of all sources of one grain are a chain without gaps;
+//! together they hold each view up to the newest cut exactly once, whatever question is asked.
 
 mod query;
 mod source;

@@ -1,8 +1,8 @@
 //! Which files answer a question for runs, and for which minutes each.
 //!
 //! Invariant: each view of the minutes asked for is in exactly one of the parts. The cuts up to the base are answered
-//! from the coarsest roll-ups that fit: whole days from days where there are days, else whole hours from hours, the rest
-//! from minutes; the cuts beyond it from themselves.
+//! from the coarsest roll-ups that fit: whole days from days where there are days, else whole hours from hours, the
+//! rest from minutes; the cuts beyond it from themselves.
 //!
 //! ```text
 //! minutes asked for   |‥‥|hhhhh|DDDDDDDDDDDDDDDDDDDD|hhhh|‥‥|

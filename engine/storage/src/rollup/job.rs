@@ -1,7 +1,7 @@
 //! The work of one roll-up, from files to files.
 //!
-//! Not when, and nothing is removed here but its own files when it gives up. Invariant: what it writes has its name only
-//! after it was read back, and the base last of all.
+//! Not when, and nothing is removed here but its own files when it gives up. Invariant: what it writes has its name
+//! only after it was read back, and the base last of all.
 
 use highwater_ranking::{CalendarPeriod, ShardIds, SlotCount};
 

@@ -1,7 +1,7 @@
 //! Merging the runs of one shard from several files into a fine and a coarse one.
 //!
-//! Not which files. Invariant: what comes out of both sums up to what went in; it is summed up in dense arrays of the one
-//! shard, whatever the number of files and minutes.
+//! Not which files. Invariant: what comes out of both sums up to what went in; it is summed up in dense arrays of the
+//! one shard, whatever the number of files and minutes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

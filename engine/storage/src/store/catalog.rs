@@ -1,7 +1,7 @@
 //! What of the closed files is still needed: the newest base, the one before it, and what they rest on.
 //!
-//! Not their contents, and not the logs. Invariant: nothing is removed that the newest two bases rest on; what is removed
-//! is what a crash would leave behind as well, so that it does not matter how far a removal comes.
+//! Not their contents, and not the logs. Invariant: nothing is removed that the newest two bases rest on; what is
+//! removed is what a crash would leave behind as well, so that it does not matter how far a removal comes.
 
 use std::collections::BTreeSet;
 

@@ -288,8 +288,8 @@ impl<D: Disk> Store<D> {
         cut.positions.iter().all(|(log, position)| *position <= self.covered(*log).max(start))
     }
 
-    /// Hands out all runs of the minutes and classes asked for from all closed files, and from a cut that is not written
-    /// yet, in slices of one shard. A slice may name a slot more than once.
+    /// Hands out all runs of the minutes and classes asked for from all closed files, and from a cut that is not
+    /// written yet, in slices of one shard. A slice may name a slot more than once.
     ///
     /// # Errors
     /// When a file cannot be read or does not verify.

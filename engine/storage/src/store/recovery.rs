@@ -26,9 +26,9 @@ pub struct CutsReplayed {
 
 impl<D: Disk> Store<D> {
     /// Reads the base, if there is one, and all cut files beyond it in order. `visit` gets only [`CutSection::Ids`],
-    /// [`CutSection::AllTime`] and [`CutSection::Run`]; the ids of a shard come in slot order, and before the counts and
-    /// runs that name them. Of the views that all-time counts stand for, [`runs_of_base`](Self::runs_of_base) has the
-    /// runs.
+    /// [`CutSection::AllTime`] and [`CutSection::Run`]; the ids of a shard come in slot order, and before the counts
+    /// and runs that name them. Of the views that all-time counts stand for, [`runs_of_base`](Self::runs_of_base) has
+    /// the runs.
     ///
     /// # Errors
     /// When a file is damaged, its ids do not follow those before, or `visit` fails.

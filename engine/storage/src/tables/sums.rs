@@ -1,7 +1,7 @@
 //! Counts by slot of one shard.
 //!
-//! Not of several shards: what one shard needs bounds the memory of every job. Invariant: a slot is marked exactly while
-//! its count is above 0, and iteration goes by ascending slots.
+//! Not of several shards: what one shard needs bounds the memory of every job. Invariant: a slot is marked exactly
+//! while its count is above 0, and iteration goes by ascending slots.
 
 use highwater_ranking::SlotCount;
 

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::support::{below, options, random};
 use crate::{
-    CorePart, CutSection, Disk, Grain, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
+    CorePart, CutSection, Disk, Grain, HistoryNeeds, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
     ProducerTableImage, Retention, RollupRule, RollupStop, SlotSums, StorageError, Store, Tables, run_rollup,
 };
 
@@ -177,8 +177,13 @@ impl World {
 
     /// Plans and does a roll-up, with a cut between its steps.
     fn roll_up(&mut self) -> Result<(), StorageError> {
-        let history_from = if self.below(3) == 0 { self.minute - self.below(300) } else { u32::MAX };
-        let Some(plan) = self.store().plan_rollup(Minute(history_from))? else { return Ok(()) };
+        let mut needs = HistoryNeeds::NOTHING;
+        if self.below(3) == 0 {
+            let (hours_ago, days_ago) = (self.below(300), self.below(300));
+            let (hours_from, days_from) = (Minute(self.minute - hours_ago), Minute(self.minute - days_ago));
+            needs = HistoryNeeds { hours_from, days_from };
+        }
+        let Some(plan) = self.store().plan_rollup(&needs)? else { return Ok(()) };
         if self.below(2) == 0 {
             self.write_cut()?;
         }
@@ -425,10 +430,10 @@ fn a_full_disk_leaves_no_trace_of_a_roll_up_and_keeps_the_reserve() {
     let before = world.disk.paths();
     let used: u64 = before.iter().map(|path| world.disk.contents(path).len() as u64).sum();
     world.disk.set_capacity(used + world.options.cut_reserve_bytes - 1);
-    let error = world.store().plan_rollup(Minute(u32::MAX)).unwrap_err();
+    let error = world.store().plan_rollup(&HistoryNeeds::NOTHING).unwrap_err();
     assert!(error.is_no_space() && error.to_string().contains("reserve of 100000"), "{error}");
     world.disk.set_capacity(1 << 40);
-    let plan = world.store().plan_rollup(Minute(u32::MAX)).unwrap().expect("one is due");
+    let plan = world.store().plan_rollup(&HistoryNeeds::NOTHING).unwrap().expect("one is due");
     for calls in 0..200 {
         world.disk.fill_after(calls);
         let outcome = run_rollup(&world.disk, &plan, &mut || false);
