@@ -177,12 +177,8 @@ impl World {
 
     /// Plans and does a roll-up, with a cut between its steps.
     fn roll_up(&mut self) -> Result<(), StorageError> {
-        let mut needs = HistoryNeeds::NOTHING;
-        if self.below(3) == 0 {
-            let (hours_ago, days_ago) = (self.below(300), self.below(300));
-            let (hours_from, days_from) = (Minute(self.minute - hours_ago), Minute(self.minute - days_ago));
-            needs = HistoryNeeds { hours_from, days_from };
-        }
+        let history_from = if self.below(3) == 0 { self.minute - self.below(300) } else { u32::MAX };
+        let needs = HistoryNeeds { hours_from: Minute(history_from), days_from: Minute(history_from) };
         let Some(plan) = self.store().plan_rollup(&needs)? else { return Ok(()) };
         if self.below(2) == 0 {
             self.write_cut()?;
