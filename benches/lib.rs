@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod history;
 pub mod lanes;
 pub mod log;
 pub mod ranking;
@@ -69,6 +70,14 @@ mod tests {
             assert_eq!(append.run(), 1);
         }
         assert!(append.segments() >= 2);
+    }
+
+    #[test]
+    fn a_closed_hour_has_each_video_or_the_first_thousand() {
+        let list = history::Close::new(Scale::TINY).run();
+        assert_eq!((list.rows.len(), list.videos, list.total_views), (100, 100, 101));
+        let list = history::Close::new(Scale { videos: 3000, ..Scale::TINY }).run();
+        assert_eq!((list.rows.len(), list.videos), (1000, 3000));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! `-- ranking` runs one group. The bodies are in the library, where the tests run them too.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use highwater_benches::{Scale, batch, lanes, log, ranking};
+use highwater_benches::{Scale, batch, history, lanes, log, ranking};
 use std::hint::black_box;
 
 const SCALE: Scale = Scale::FULL;
@@ -41,5 +41,14 @@ fn lanes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(modules, ranking, batch, log, lanes);
+fn history(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("history");
+    let mut close = history::Close::new(SCALE);
+    group.throughput(Throughput::Elements(SCALE.videos.into()));
+    group.sample_size(10);
+    group.bench_function("close_period", |bencher| bencher.iter(|| black_box(close.run())));
+    group.finish();
+}
+
+criterion_group!(modules, ranking, batch, log, lanes, history);
 criterion_main!(modules);

@@ -60,7 +60,7 @@ impl Apply {
     pub fn views(&self) -> u64 {
         let all_time = |video| {
             let counts = self.ranking.lookup(&video_id(video)).unwrap_or_default();
-            counts.iter().find(|(period, _)| *period == Period::AllTime).map_or(0, |(_, count)| *count)
+            counts.iter().find(|((period, _), _)| *period == Period::AllTime).map_or(0, |(_, count)| *count)
         };
         (0..self.ranking.videos() as u32).map(all_time).sum()
     }

@@ -1,4 +1,4 @@
-//! The command line of `runtimes` from outside: what it refuses before it starts anything.
+//! The command lines of `runtimes` and `windows` from outside: what the one refuses, and the other on tiny inputs.
 //!
 //! A whole comparison, which needs the engine's binary, is in the tests of the workspace; this one makes cargo build
 //! `runtimes` for them. Invariant: wrong usage exits 2, a comparison that cannot be made exits 1, neither with a table.
@@ -43,4 +43,16 @@ fn what_is_no_engine_is_told_with_its_own_words() {
     let cpus = [format!("--engine-cpu={cpu}"), format!("--load-cpu={cpu}")];
     let words = ["round 1 of 3, glommio", "ended before it was ready", "unexpected argument"];
     assert_refused(&[&program, &cpus[0], &cpus[1]], 1, &words);
+}
+
+#[test]
+fn windows_measures_tiny_inputs_to_the_end() {
+    let arguments = ["--videos=3000", "--distinct=1000", "--cuts=3", "--cut-videos=500", "--minute-views=400"];
+    let output = Command::new(env!("CARGO_BIN_EXE_windows")).args(arguments).output().unwrap();
+    let (table, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{log}");
+    for what in ["memory per video", "bytes/entry", "roll-up of 3 cuts", "start on that base, 3000 videos", "/M views"]
+    {
+        assert!(table.contains(what), "{what} is missing:\n{table}");
+    }
 }

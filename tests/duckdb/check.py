@@ -34,6 +34,9 @@ TABLES = ["minute", "hour", "day", "top", "views"]
 # The clock of each act. No deadline lies within the half minute that one takes; the last begins just before the end of
 # a minute, since periods are closed then.
 ACTS = ["2024-02-29T22:40:05Z", "2024-02-29T23:20:05Z", "2024-03-01T00:05:05Z", "2024-03-01T00:20:48Z"]
+# Periods that are final by then and have views that came in time.
+CLOSED = [("hour", "2024-02-29T22:00:00Z"), ("hour", "2024-02-29T23:00:00Z"), ("day", "2024-02-29T00:00:00Z")]
+CLOSED += [("month", "2024-02-01T00:00:00Z")]
 ACT_MS_MAX = 120_000
 WAIT_S_MAX = 90
 differences = 0
@@ -208,17 +211,29 @@ class Check:
         self.compare(f"{table} as CSV", f"SELECT * FROM {parquet}", f"SELECT * FROM {read}")
 
     def served(self, answers):
-        """What was served, against the exported minutes: a sliding window has a lower edge only."""
+        """What was served, against exported minutes: no view lies in the future, so a window has a lower edge only."""
         minutes = f"read_parquet('{self.folder / 'minute'}.parquet')"
         for answer in answers:
             start = ms_of(answer["start_time"]) if answer["start_time"] else 0
             counted = f"SELECT video_id, sum(view_count)::BIGINT AS n FROM {minutes} WHERE epoch_ms(start_time) >= {start} GROUP BY ALL"
-            ranked = f"SELECT row_number() OVER (ORDER BY n DESC, video_id) AS rank, video_id, n FROM ({counted})"
-            self.sql.execute("CREATE OR REPLACE TABLE served (rank BIGINT, video_id VARCHAR, n BIGINT)")
-            rows = [(row["rank"], row["video_id"], row["view_count"]) for row in answer["top_videos"]]
-            self.sql.executemany("INSERT INTO served VALUES (?, ?, ?)", rows or [(0, "", 0)])
-            what = f"served: top {len(rows)} of the {answer['period']} against exported minutes"
-            self.compare(what, f"SELECT * FROM ({ranked}) WHERE rank <= 1000", "FROM served")
+            ranked = "SELECT row_number() OVER (ORDER BY n DESC, video_id) AS rank, video_id, n, "
+            ranked += f"(sum(n) OVER ())::BIGINT FROM ({counted})"
+            self.same_list(f"{answer['window']} {answer['period']}", answer, f"SELECT * FROM ({ranked}) WHERE rank <= 1000")
+
+    def served_closed(self, answers):
+        """Closed periods that were served, against exported lists."""
+        lists = f"read_parquet('{self.folder / 'top'}.parquet')"
+        for answer in answers:
+            where = f"period = '{answer['period']}' AND epoch_ms(start_time) = {ms_of(answer['start_time'])}"
+            wanted = f"SELECT rank::BIGINT, video_id, view_count, total_views FROM {lists} WHERE {where}"
+            self.same_list(f"closed {answer['period']} {answer['start_time']}", answer, wanted)
+
+    def same_list(self, what, answer, wanted):
+        self.sql.execute("CREATE OR REPLACE TABLE served (rank BIGINT, video_id VARCHAR, n BIGINT, total BIGINT)")
+        rows = [(row["rank"], row["video_id"], row["view_count"], answer["total_views"]) for row in answer["top_videos"]]
+        if rows:
+            self.sql.executemany("INSERT INTO served VALUES (?, ?, ?, ?)", rows)
+        self.compare(f"served: {what}", wanted, "FROM served")
 
 
 def wait_for_lists(data):
@@ -257,13 +272,17 @@ def main():
         engine.replay(paths[-1])
         # Acknowledged views are in the snapshot after next at the latest.
         epoch = engine.ask(period="hour", k=1)["epoch"] + 2
-        answers = [engine.ask(period=period, k=1000, min_epoch=epoch) for period in ["hour", "day", "month", "all-time"]]
+        windows = [("sliding", period) for period in ["hour", "day", "month", "all-time"]]
+        windows += [("tumbling", period) for period in ["hour", "day", "month"]]
+        answers = [engine.ask(period=period, window=window, k=1000, min_epoch=epoch) for window, period in windows]
+        closed = [engine.ask(period=period, window="tumbling", start=start, k=1000) for period, start in CLOSED]
         engine.stop()
         print(f"{check.load(4)} views in four acts; the engine is stopped")
         check.tables(data, "stopped", TABLES)
         for table in TABLES:
             check.same_as_csv(data, table)
         check.served(answers)
+        check.served_closed(closed)
     except BaseException:
         if engine and engine.process.poll() is None:
             engine.process.kill()

@@ -8,7 +8,7 @@ use crate::support::{Engine, Sidecar, http, wait_for};
 use highwater_proto::Period;
 
 /// Path and query, status, and the words that must be said.
-const QUESTIONS: [(&str, u16, &[&str]); 21] = [
+const QUESTIONS: [(&str, u16, &[&str]); 32] = [
     ("/v1/videos/top", 400, &["period is missing", "hour, day, month, all-time"]),
     ("/v1/videos/top?period=week", 400, &["period is", "week", "hour, day, month, all-time"]),
     ("/v1/videos/top?period=", 400, &["period is", "hour, day, month, all-time"]),
@@ -17,8 +17,23 @@ const QUESTIONS: [(&str, u16, &[&str]); 21] = [
     ("/v1/videos/top?period=hour&k=abc", 400, &["k is", "abc", "1 to 1000"]),
     ("/v1/videos/top?period=hour&k=", 400, &["k is", "1 to 1000"]),
     ("/v1/videos/top?period=hour&k=1&k=2", 400, &["k stands more than once", "give it once"]),
-    ("/v1/videos/top?period=hour&window=hopping", 400, &["window is", "hopping", "sliding"]),
-    ("/v1/videos/top?period=hour&window=tumbling", 400, &["window=tumbling", "not served yet", "sliding"]),
+    ("/v1/videos/top?period=hour&window=hopping", 400, &["window is", "hopping", "sliding", "tumbling"]),
+    ("/v1/videos/top?period=all-time&window=tumbling", 400, &["all-time has one window only", "leave window out"]),
+    ("/v1/videos/top?period=hour&start=2024-07-15T11:00:00Z", 400, &["needs window=tumbling", "add it"]),
+    ("/v1/videos/top?period=all-time&start=2024-07-15Z", 400, &["all-time never ends", "hour, day or month"]),
+    ("/v1/videos/top?period=day&window=tumbling&start=soon", 400, &["start is", "soon", "RFC 3339", "2024-07-15Z"]),
+    (
+        "/v1/videos/top?period=day&window=tumbling&start=2024-07-15T02:00:00Z",
+        400,
+        &["no day (UTC) starts", "2024-07-15T00:00:00Z and 2024-07-16T00:00:00Z"],
+    ),
+    ("/v1/videos/top?period=day&window=tumbling&start=9000-01-01Z", 404, &["has not begun", "9000-01-01"]),
+    ("/v1/videos/top?period=day&window=tumbling&start=2024-07-15Z", 404, &["day"]),
+    ("/v1/periods", 400, &["period is missing", "hour, day, month"]),
+    ("/v1/periods?period=all-time", 400, &["period is", "all-time", "hour, day, month"]),
+    ("/v1/periods?period=day&limit=1001", 400, &["limit is", "1001", "1 to 1000"]),
+    ("/v1/periods?period=day&before=%1b[2J", 400, &["before is", "RFC 3339"]),
+    ("/v1/periods?period=day&k=5", 400, &["is no parameter here", "period, limit, before"]),
     ("/v1/videos/top?period=hour&min_epoch=-1", 400, &["min_epoch is", "-1", "0 to 18446744073709551615"]),
     ("/v1/videos/top?period=hour&min_epoch=18446744073709551615", 503, &["min_epoch is", "try again"]),
     ("/v1/videos/top?period=hour&limit=5", 400, &["limit", "is no parameter here", "period, k, window, min_epoch"]),

@@ -212,12 +212,12 @@ impl Shard {
             counted[FIRST_WINDOW + window] = edges.counts(window, minute, class);
         }
         let mut concerned = 0;
-        for board in 0..BOARDS {
-            ledger.totals[board] += counted[board];
-            let count = line.counts[board] + counted[board];
+        for (board, counted) in counted.into_iter().enumerate() {
+            ledger.totals[board] += counted;
+            let count = line.counts[board] + counted;
             line.counts[board] = count;
             let theta_count = ledger.theta_counts[board];
-            let acts = counted[board] == 1
+            let acts = counted == 1
                 && count >= theta_count
                 && (!line.is_member(board) || count <= theta_count.saturating_add(1));
             concerned |= u32::from(acts) << board;

@@ -138,8 +138,8 @@ impl ArchiveDesk {
         if figures.shed.segments_given_up > 0 && !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!(
                 "log segments were used again before they were archived, so the archive has gaps; further ones are \
-                 counted by highwater_archive_segments_given_up_total: raise --log-retention, or see why the disk is slow \
-                 or full"
+                 counted by highwater_archive_segments_given_up_total: raise --log-retention, or see why the disk is \
+                 slow or full"
             );
         }
         Ok(())

@@ -13,8 +13,15 @@ use std::cell::Cell;
 pub struct StoredLists {
     history: History,
     lateness_max_ms: u64,
-    /// Of each kind, up to where it was closed when its oldest list was looked for, and that.
-    oldest: [Cell<Option<(Minute, Option<Minute>)>>; CALENDAR_PERIODS],
+    /// By kind.
+    oldest: [Cell<Option<Oldest>>; CALENDAR_PERIODS],
+}
+
+/// Where the lists of a kind begin, as it was when the kind was closed up to a minute.
+#[derive(Clone, Copy)]
+struct Oldest {
+    closed: Minute,
+    start: Option<Minute>,
 }
 
 impl StoredLists {
@@ -26,12 +33,12 @@ impl StoredLists {
     /// The start of the oldest period that has a list. Found anew when more was closed, since only then some are removed.
     fn oldest(&self, kind: CalendarPeriod, closed: Minute) -> Result<Option<Minute>, StorageError> {
         let kept = &self.oldest[kind as usize];
-        if let Some((_, oldest)) = kept.get().filter(|(then, _)| *then == closed) {
-            return Ok(oldest);
+        if let Some(oldest) = kept.get().filter(|oldest| oldest.closed == closed) {
+            return Ok(oldest.start);
         }
-        let oldest = self.history.oldest(kind)?;
-        kept.set(Some((closed, oldest)));
-        Ok(oldest)
+        let start = self.history.oldest(kind)?;
+        kept.set(Some(Oldest { closed, start }));
+        Ok(start)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Closing calendar periods: when it is due, for the one that owns the data directory, and the work, for its helper.
 //!
-//! Not the lists themselves, which are the storage's. Invariant: whoever works goes by the data directory alone and writes
-//! nothing but history; what found the disk full or was stopped is made good by a later job.
+//! Not the lists themselves, which are the storage's. Invariant: whoever works goes by the data directory alone and
+//! writes nothing but history; what found the disk full or was stopped is made good by a later job.
 
 use crate::jobs::{Job, JobDesk};
 use highwater_ranking::Calendar;
@@ -47,8 +47,8 @@ impl Closing {
         Self { history: History::read_only(disk, rules.directory.id), rules, lacks_room: false }
     }
 
-    /// Hands out a job when a period has become final by a cut of this horizon, which is in the closed files or holds
-    /// nothing, and no other job is being done.
+    /// Hands out a job when a period is final and not closed, now that every view which arrived before `horizon_ms` (ms
+    /// UTC) is in the closed files, and no other job is being done.
     ///
     /// # Errors
     /// When what is closed cannot be read.

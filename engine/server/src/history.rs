@@ -253,3 +253,175 @@ impl HistoryDoor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Parking;
+    use highwater_proto::{BoardRow, FRAME_HEADER_BYTES, FrameHeader};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    const DAY_MS: u64 = 86_400_000;
+    const INSTANCE: InstanceId = InstanceId(7);
+
+    /// Days in memory, the oldest first.
+    #[derive(Clone, Default)]
+    struct Days(Arc<Mutex<DayBook>>);
+
+    #[derive(Default)]
+    struct DayBook {
+        lists: Vec<ClosedList>,
+        damaged: bool,
+    }
+
+    impl Days {
+        fn of(days: &[u64]) -> Self {
+            let list = |day: &u64| ClosedList {
+                period: Period::Day,
+                start_ms: day * DAY_MS,
+                end_ms: (day + 1) * DAY_MS,
+                total_views: day + 10,
+                rows: vec![BoardRow { video_id: "a".into(), view_count: *day }],
+            };
+            Self(Arc::new(Mutex::new(DayBook { lists: days.iter().map(list).collect(), damaged: false })))
+        }
+
+        fn check(&self) -> Result<Vec<ClosedList>, StorageError> {
+            let book = self.0.lock().unwrap();
+            if book.damaged {
+                let why = "a test says so".to_owned();
+                return Err(StorageError::Missing { file: "history/closed.hw".to_owned(), why });
+            }
+            Ok(book.lists.clone())
+        }
+    }
+
+    impl ClosedLists for Days {
+        fn bounds(&self, period: Period) -> Result<HistoryBounds, StorageError> {
+            let lists = self.check()?;
+            let mut lists = lists.iter().filter(|list| list.period == period);
+            let closed_until_ms = lists.clone().next_back().map_or(0, |list| list.end_ms);
+            let oldest_start_ms = lists.next().map(|list| list.start_ms);
+            Ok(HistoryBounds { closed_until_ms, oldest_start_ms, lateness_max_ms: 600_000 })
+        }
+
+        fn list(&self, period: Period, start_ms: u64) -> Result<Option<ClosedList>, StorageError> {
+            let lists = self.check()?;
+            Ok(lists.into_iter().find(|list| (list.period, list.start_ms) == (period, start_ms)))
+        }
+
+        fn periods(&self, period: Period, before_ms: u64, limit: usize) -> Result<Vec<ClosedPeriod>, StorageError> {
+            let lists = self.check()?;
+            let older = lists.iter().rev().filter(|list| list.period == period && list.start_ms < before_ms);
+            let of_list = |list: &ClosedList| {
+                let &ClosedList { start_ms, end_ms, total_views, .. } = list;
+                ClosedPeriod { start_ms, end_ms, total_views }
+            };
+            Ok(older.map(of_list).take(limit).collect())
+        }
+    }
+
+    fn opened(days: &Days, cores: usize) -> (HistoryHelper, Vec<HistoryPort>, HistoryDoor) {
+        let wakers: Vec<Waker> = (0..cores).map(|_| Parking::new().unwrap().waker()).collect();
+        open(Box::new(days.clone()), INSTANCE, &wakers)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn answer(port: &mut HistoryPort) -> (StreamKey, Bytes) {
+        for _ in 0..10_000 {
+            if let Some(answer) = port.answered() {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("the helper does not answer");
+    }
+
+    fn payload(frame: &Bytes) -> (FrameKind, &[u8]) {
+        let (header, payload) = frame.split_first_chunk::<FRAME_HEADER_BYTES>().unwrap();
+        (FrameHeader::decode(header).unwrap().kind, payload)
+    }
+
+    #[test]
+    fn clients_at_every_core_and_readers_get_the_same_answers() {
+        let (historian, mut ports, door) = opened(&Days::of(&[3, 4, 6]), 2);
+        let helper = std::thread::spawn(move || historian.run());
+        let asked = History { period: Period::Day, start_ms: 4 * DAY_MS };
+        let listing = Periods { period: Period::Day, limit: 2, before_ms: 6 * DAY_MS };
+        let (list, periods) = runtime().block_on(async {
+            let none = door.list(History { start_ms: 5 * DAY_MS, ..asked }).await.unwrap();
+            assert_eq!((none.list, none.bounds.closed_until_ms), (Ok(None), 7 * DAY_MS));
+            assert!(door.periods(Periods { limit: 1, ..listing }).await.unwrap().periods.unwrap().more);
+            (door.list(asked).await.unwrap(), door.periods(listing).await.unwrap())
+        });
+        assert_eq!((list.instance, list.list.as_ref().unwrap().as_ref().unwrap().total_views), (INSTANCE, 14));
+        let listed = periods.periods.as_ref().unwrap();
+        assert_eq!((listed.periods.len(), listed.periods[0].start_ms, listed.more), (2, 4 * DAY_MS, false));
+        for (port, index) in ports.iter_mut().zip(5..) {
+            let stream = StreamKey::made_up(index);
+            port.ask(stream, Question::List(asked));
+            let (to, frame) = answer(port);
+            assert_eq!((to, payload(&frame).0), (stream, FrameKind::HistoryAnswer));
+            assert_eq!(HistoryAnswer::decode(payload(&frame).1).as_ref(), Ok(&list));
+            port.ask(stream, Question::Periods(listing));
+            let (to, frame) = answer(port);
+            assert_eq!((to, payload(&frame).0), (stream, FrameKind::PeriodsAnswer));
+            assert_eq!(PeriodsAnswer::decode(payload(&frame).1).as_ref(), Ok(&periods));
+        }
+        drop(ports);
+        helper.join().unwrap();
+        let late = runtime().block_on(door.list(asked));
+        assert!(matches!(late, Err(LookupError::Unreachable(_))), "{late:?}");
+    }
+
+    #[test]
+    fn a_core_has_room_again_with_each_answer() {
+        let (historian, mut ports, _door) = opened(&Days::of(&[3]), 1);
+        let port = &mut ports[0];
+        let asked = Question::List(History { period: Period::Day, start_ms: 3 * DAY_MS });
+        for index in 0..CORE_WAITING_MAX as u32 {
+            port.ask(StreamKey::made_up(index), asked);
+        }
+        assert!(!port.has_room() && port.answered().is_none(), "nobody answers yet");
+        let helper = std::thread::spawn(move || historian.run());
+        for index in 0..CORE_WAITING_MAX as u32 {
+            assert_eq!(answer(port).0, StreamKey::made_up(index), "in the order of the questions");
+            assert!(port.has_room());
+        }
+        drop(ports);
+        helper.join().unwrap();
+    }
+
+    #[test]
+    fn a_full_door_and_a_silent_helper_are_told() {
+        let (historian, _ports, door) = opened(&Days::default(), 1);
+        let asked = History { period: Period::Hour, start_ms: 0 };
+        runtime().block_on(async {
+            for _ in 0..READERS_WAITING_MAX {
+                let asking = tokio::time::timeout(Duration::ZERO, door.list(asked));
+                assert!(asking.await.is_err(), "nobody answers");
+            }
+            assert_eq!(door.list(asked).await, Err(LookupError::Busy));
+            historian.readers.try_iter().for_each(drop);
+            assert_eq!(door.list(asked).await, Err(LookupError::Late));
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_not_left_out() {
+        let days = Days::of(&[3]);
+        days.0.lock().unwrap().damaged = true;
+        let (mut historian, _ports, _door) = opened(&days, 1);
+        let asked = History { period: Period::Day, start_ms: 3 * DAY_MS };
+        let listing = Periods { period: Period::Day, limit: 2, before_ms: u64::MAX };
+        assert_eq!(historian.list(asked).list, Err(Unreadable));
+        assert_eq!(historian.periods(listing).periods, Err(Unreadable));
+        assert!(historian.trouble.contains("history/closed.hw"), "{}", historian.trouble);
+        days.0.lock().unwrap().damaged = false;
+        assert!(historian.list(asked).list.unwrap().is_some());
+    }
+}

@@ -1,8 +1,10 @@
-//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups, closing periods.
+//! The helper for long work from files to files, beside the one that owns the data directory: roll-ups and
+//! closing periods.
 //!
 //! It runs at the lowest priority and writes gently, so that it takes only what nobody else wants. It is handed one job
-//! at a time, decides nothing and removes nothing but what it has not finished itself, and lists of history. Invariant:
-//! it is told to stop before the process waits for it, and then ends between two sections of a file.
+//! at a time, decides nothing, and removes nothing but what it has not finished itself and lists that are too old.
+//! Invariant: it is told to stop before the process waits for it, and then ends between two sections of a file, or two
+//! shards of a period.
 
 use crate::historian::Historian;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -90,7 +92,7 @@ impl JobHelper {
     pub fn run(mut self) {
         // Of the thread that asks, on Linux.
         if let Err(error) = setpriority_process(None, NICE) {
-            tracing::warn!("roll-ups run at the priority of the other helpers: {error}");
+            tracing::warn!("roll-ups and closing periods run at the priority of the other helpers: {error}");
         }
         while let Ok(job) = self.jobs.recv() {
             let started = Instant::now();

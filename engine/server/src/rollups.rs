@@ -174,13 +174,9 @@ mod tests {
     /// Hands out one roll-up and takes over what came of it; says what is shown then.
     fn one_rollup(disk: &MemoryDisk, stop: bool) -> StorageFigures {
         let mut store = store(disk);
+        let (directory, retention) = (*store.directory(), Duration::from_secs(3600));
+        let rules = HistoryRules { directory, calendar: Calendar::default(), retention, new_at_ms: None };
         let shared_disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let rules = HistoryRules {
-            directory: *store.directory(),
-            calendar: Calendar::default(),
-            retention: Duration::ZERO,
-            new_at_ms: None,
-        };
         let historian = Historian::new(shared_disk.clone(), rules);
         let (mut desk, helper) = job_helper(shared_disk, historian, Arc::new(AtomicBool::new(stop)));
         let thread = std::thread::spawn(move || helper.run());
@@ -190,7 +186,7 @@ mod tests {
             rollups.plan(&mut desk, &store, &HistoryNeeds::NOTHING).unwrap();
         }
         let outcome = desk.outcomes().recv_timeout(Duration::from_secs(60)).unwrap();
-        let JobOutcome::Rollup(result, took) = outcome else { panic!("{outcome:?}") };
+        let JobOutcome::Rollup(result, took) = outcome else { panic!("another job") };
         rollups.take_over(&mut store, result, took).unwrap();
         rollups.show(&store);
         drop(desk);

@@ -211,9 +211,9 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// After a cut, or one that would have held nothing: closes the periods that are final now, else rolls up.
-    fn plan_chores(&mut self, horizon_ms: u64) -> Result<(), StorageError> {
+    fn plan_chores(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if !self.stop.load(Ordering::Relaxed) {
-            self.chores.closing.plan(&mut self.chores.desk, horizon_ms)?;
+            self.chores.closing.plan(&mut self.chores.desk, cut.arrivals_from_ms())?;
         }
         self.plan_rollup()
     }
@@ -352,14 +352,14 @@ impl<D: Disk> Storekeeper<D> {
     fn write_cut(&mut self, cut: &PreparedCut) -> Result<(), StorageError> {
         if self.store.is_covered(cut) {
             self.answer_all(|| StoreAnswer::CutEmpty);
-            return self.plan_chores(cut.arrivals_from_ms());
+            return self.plan_chores(cut);
         }
         let header = self.store.write_cut(cut)?;
         let recycled = self.recycle()?;
         tracing::debug!(number = header.number, epoch = header.epoch.0, recycled, "cut file written");
         self.answer_all(|| StoreAnswer::CutWritten);
         self.chores.rollups.show(&self.store);
-        self.plan_chores(cut.arrivals_from_ms())?;
+        self.plan_chores(cut)?;
         self.archive_on(None)
     }
 

@@ -33,7 +33,7 @@ fn frames_that_are_none_are_refused() {
         let deed = format!("{kind}, which only an engine sends");
         victim.first(&deed, &header(kind.code(), 0), UnexpectedFrame, &[kind.as_str(), "begin with HELLO"]);
     }
-    for kind in [FrameKind::LookupAnswer, FrameKind::Snapshot] {
+    for kind in [FrameKind::LookupAnswer, FrameKind::Snapshot, FrameKind::HistoryAnswer, FrameKind::PeriodsAnswer] {
         let deed = format!("{kind}, which only an engine sends");
         victim.first(&deed, &header(kind.code(), 0), UnexpectedFrame, &[kind.as_str(), "begin with HELLO"]);
     }
@@ -92,6 +92,23 @@ fn questions_that_are_none_are_refused() {
     victim.first("a LOOKUP longer than its id", &lookup(1, b"long"), Malformed, &["3 bytes too many"]);
     let short = frame(FrameKind::Subscribe.code(), &[0; 4]);
     victim.first("a SUBSCRIBE of 4 bytes", &short, Malformed, &["SUBSCRIBE", "8 bytes needed, 4 left"]);
+    let history = |period: u8| frame(FrameKind::History.code(), &[[period, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat());
+    let periods = |limit: u16| {
+        let [low, high] = limit.to_le_bytes();
+        frame(FrameKind::Periods.code(), &[[1, 0, low, high, 0, 0, 0, 0], [0xff; 8]].concat())
+    };
+    victim.first("a HISTORY of all-time", &history(3), Malformed, &["period of history 3", "PROTOCOL.md"]);
+    let short = frame(FrameKind::History.code(), &[1; 4]);
+    victim.first("a HISTORY of 4 bytes", &short, Malformed, &["HISTORY"]);
+    victim.first("a PERIODS of none", &periods(0), Malformed, &["periods limit is 0", "1 to 1000"]);
+    victim.first("a PERIODS of 1001", &periods(1001), LimitExceeded, &["periods limit is 1001", "1 to 1000"]);
+    let twice = [history(1), periods(1)].concat();
+    victim.first(
+        "a PERIODS behind a HISTORY",
+        &twice,
+        UnexpectedFrame,
+        &["PERIODS came behind a HISTORY", "another stream"],
+    );
     let twice = [lookup(1, b"v"), lookup(1, b"w")].concat();
     victim.first("a second LOOKUP on a stream", &twice, UnexpectedFrame, &["behind a LOOKUP", "open another stream"]);
     let twice = [subscribe(), subscribe()].concat();

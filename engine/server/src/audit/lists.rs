@@ -1,6 +1,6 @@
 //! The final lists of closed hours, days and months against the counts of their periods.
 //!
-//! Not whether a list is lacking that should be there. Invariant: only lists are compared of which all periods are kept.
+//! Not whether a list is lacking that should be there. Invariant: only lists are compared whose periods are kept.
 
 use super::report::{Compared, Difference, Report, time_text};
 use highwater_ranking::{CalendarPeriod, Minute};

@@ -1,7 +1,7 @@
 //! Minute counts of cut files and roll-ups against the accepted views in archive and log.
 //!
-//! Not whether the other grains agree. Invariant: a file is compared only when every log position between the cut before
-//! its first and its last can be read, so that no view that it counts is lacking.
+//! Not whether the other grains agree. Invariant: a file is compared only when every log position between the cut
+//! before its first and its last can be read, so that no view that it counts is lacking.
 
 use super::names::Slots;
 use super::report::{Compared, Difference, Report, time_text};

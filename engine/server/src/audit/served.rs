@@ -207,7 +207,7 @@ fn span(board: &Board, calendar: &Calendar) -> Span {
         Period::Day => CalendarPeriod::Day,
         Period::Month | Period::AllTime => CalendarPeriod::Month,
     };
-    // A sliding window has a lower edge only, and a tumbling one is a whole period: a view that is ahead of time is in it.
+    // A sliding window has a lower edge only, and a tumbling one is a whole period: views ahead of time are in both.
     let (end, class_max) = match window {
         Window::Tumbling => (calendar.period_at(kind, start).end, kind.class_max()),
         Window::Sliding => (Minute(u32::MAX), FinalityClass::MAX),

@@ -56,6 +56,13 @@ impl StreamKey {
     pub fn connection(self) -> ConnectionKey {
         self.connection
     }
+
+    /// A key of no driver, for tests of what only hands keys on.
+    #[cfg(test)]
+    pub(crate) fn made_up(index: u32) -> Self {
+        let stream = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Bi, index.into());
+        Self { connection: ConnectionKey { index, generation: 0 }, stream }
+    }
 }
 
 impl fmt::Display for StreamKey {

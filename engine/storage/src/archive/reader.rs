@@ -135,9 +135,9 @@ impl ArchiveReader {
         logs
     }
 
-    /// Hands out the batches wanted, by generation, then log, then position. Tells what it has read: by generation, then
-    /// log, then position, each stretch as long as can be. What the range excludes is told as read when it lies in a
-    /// file or segment that had to be looked at.
+    /// Hands out the batches wanted, by generation, then log, then position. Tells what it has read: by generation,
+    /// then log, then position, each stretch as long as can be. What the range excludes is told as read where it is in
+    /// a file or segment that had to be looked at.
     ///
     /// # Errors
     /// When a file does not verify, records are missing between others, the disk refuses, or `visit` fails.

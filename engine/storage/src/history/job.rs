@@ -1,7 +1,7 @@
 //! Closing what is due: one run of a helper's job, from the closed files to lists and back to what is still needed.
 //!
-//! Not a thread and not a schedule. Invariants: periods of a kind are closed in order of time; a run that stops or fails
-//! anywhere leaves nothing that the next run does not make good; whatever the runs, the lists are the same.
+//! Not a thread and not a schedule. Invariants: periods of a kind are closed in order of time; a run that stops or
+//! fails anywhere leaves nothing that the next run does not make good; whatever the runs, the lists are the same.
 
 use std::ops::Range;
 

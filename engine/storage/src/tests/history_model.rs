@@ -114,9 +114,8 @@ impl Engine {
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: horizon_ms, shards };
         let position = LogPosition { generation: self.store.state().generation, position: self.epoch };
         let producers = ProducerTableImage::default();
-        self.store
-            .write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }]))
-            .unwrap();
+        let part = CorePart { log: LogNumber(0), position, cut, producers };
+        self.store.write_cut(&PreparedCut::new(vec![part])).unwrap();
     }
 
     fn shard_cut(&mut self, shard: u16, minute: Minute, views: &[Seen]) -> ShardCut {
@@ -295,7 +294,8 @@ proptest! {
             prop_assert_eq!(engine.lists(), closed, "seed {}", seed);
         }
         // The engine is idle: its horizon moves on without a cut.
-        engine.horizon_ms += u64::from(calendar.minutes_max(CalendarPeriod::Month)) * MINUTE_MS + lateness_ms + 10 * MINUTE_MS;
+        let month_ms = u64::from(calendar.minutes_max(CalendarPeriod::Month)) * MINUTE_MS;
+        engine.horizon_ms += month_ms + lateness_ms + 10 * MINUTE_MS;
         engine.close_all();
         prop_assert_eq!(engine.lists(), expected.clone(), "seed {}", seed);
         prop_assert!(roll_ups > 0 || count < 1000, "seed {}: nothing was ever rolled up", seed);

@@ -177,8 +177,12 @@ impl World {
 
     /// Plans and does a roll-up, with a cut between its steps.
     fn roll_up(&mut self) -> Result<(), StorageError> {
-        let history_from = if self.below(3) == 0 { self.minute - self.below(300) } else { u32::MAX };
-        let needs = HistoryNeeds { hours_from: Minute(history_from), days_from: Minute(history_from) };
+        let mut needs = HistoryNeeds::NOTHING;
+        if self.below(3) == 0 {
+            let (hours_ago, days_ago) = (self.below(300), self.below(300));
+            let (hours_from, days_from) = (Minute(self.minute - hours_ago), Minute(self.minute - days_ago));
+            needs = HistoryNeeds { hours_from, days_from };
+        }
         let Some(plan) = self.store().plan_rollup(&needs)? else { return Ok(()) };
         if self.below(2) == 0 {
             self.write_cut()?;
@@ -197,10 +201,13 @@ impl World {
             self.write_cut()?;
         }
         let before = self.store().figures();
-        let complete_before = self.tables().complete_from(Grain::Hour);
+        let complete_before = Grain::ALL.map(|grain| self.tables().complete_from(grain));
         self.store().finish_rollup(&done)?;
-        let complete_from = self.tables().complete_from(Grain::Hour);
-        assert!(complete_from.0 <= history_from.max(complete_before.0), "history needs hours from {history_from}");
+        let complete_from = Grain::ALL.map(|grain| self.tables().complete_from(grain));
+        for (grain, needed_from) in [(Grain::Hour, needs.hours_from), (Grain::Day, needs.days_from)] {
+            let (before, after) = (complete_before[grain as usize], complete_from[grain as usize]);
+            assert!(after <= needed_from.max(before), "{needs:?}, {grain:?} complete from {before:?}, now {after:?}");
+        }
         let after = self.store().figures();
         self.rollups += 1;
         self.merges += u32::from(after.days.files > before.days.files);

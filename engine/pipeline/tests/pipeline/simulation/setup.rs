@@ -18,8 +18,8 @@ pub(super) fn id_of(video: usize) -> String {
     }
 }
 
-/// Sizes of everything; with `is_tiny` too small for all videos.
-pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool) -> Setup {
+/// Sizes of everything; with `is_tiny` too small for all videos, with `is_scaled` windows of minutes instead of hours.
+pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) -> Setup {
     let standard = Setup::default();
     let scaled = WindowLengths { hour: 3, day: 12, month: 40, calendar: Calendar::scaled(3, 4, 3) };
     let is_scaled = random.random_bool(0.6);

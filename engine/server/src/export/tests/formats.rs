@@ -61,7 +61,7 @@ fn row_groups_are_bounded_by_rows() {
 #[test]
 fn row_groups_are_bounded_by_bytes() {
     let mut random = ChaCha8Rng::seed_from_u64(3);
-    let metadata = written(360_000, |_| {
+    let metadata = written(450_000, |_| {
         let letters = (0..200).map(|_| char::from(random.random_range(b'0'..=b'z')));
         letters.collect()
     });

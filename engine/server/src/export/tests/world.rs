@@ -5,10 +5,10 @@
 use super::super::Table;
 use crate::units::time_text;
 use highwater_proto::{Epoch, InstanceId};
-use highwater_ranking::{CoreCut, Minute, ShardCut, SlotCount};
+use highwater_ranking::{Calendar, CoreCut, Minute, ShardCut, SlotCount};
 use highwater_storage::{
-    Access, CorePart, Directory, DirectoryId, Disk, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
-    ProducerTableImage, StorageError, Store,
+    Access, CorePart, Directory, DirectoryId, Disk, HistoryNeeds, LogNumber, LogPosition, MemoryDisk, OpenOptions,
+    PreparedCut, ProducerTableImage, Retention, RollupRule, StorageError, Store, Tables, run_rollup,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,13 +28,13 @@ const SHARDS: u16 = 3;
 pub(super) struct World {
     disk: MemoryDisk,
     pub(super) directory: Directory,
+    options: OpenOptions,
     /// Event minute and video of each view.
     views: Vec<(u32, usize)>,
     videos: Vec<String>,
     /// Of the newest cut.
     pub(super) epoch: u64,
     time_ms: u64,
-    cuts: u64,
 }
 
 /// What a table must hold.
@@ -58,31 +58,39 @@ impl World {
             lateness_max_ms: 600_000,
             segment_bytes: 1 << 20,
         };
+        Self::new(directory, Retention::default())
+    }
+
+    fn new(directory: Directory, retention: Retention) -> Self {
+        let rollup = RollupRule { cuts_min: 3, cuts_max: 7, hours_merged_min: 2, ..RollupRule::default() };
+        let options = OpenOptions { retention, rollup, ..OpenOptions::new(directory) };
         let world = Self {
             disk: MemoryDisk::new(),
+            options,
             directory,
             views: Vec::new(),
             videos: Vec::new(),
             epoch: 0,
             time_ms: 0,
-            cuts: 0,
         };
         world.store();
         world
     }
 
-    /// A few cuts with views of several days, of all classes.
+    /// A few cuts with views of several days, of all classes, in part rolled up; of every other seed what is older than
+    /// a few hours is not kept.
     pub(super) fn random(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut world = Self::empty();
+        let short = Retention { minute_minutes: 5 * HOUR, hour_minutes: 20 * HOUR, day_minutes: 30 * HOUR };
+        let retention = if seed.is_multiple_of(2) { Retention::default() } else { short };
+        let mut world = Self::new(Self::empty().directory, retention);
         let mut store = world.store();
         // Slots known by shard, each as the index of its video.
         let mut slots: Vec<Vec<usize>> = vec![Vec::new(); SHARDS.into()];
-        for cut in 1..=random.random_range(1..6u32) {
-            let minute = START + SPAN / 6 * cut;
+        for cut in 1..=random.random_range(4..14u32) {
+            let minute = START + SPAN / 14 * cut;
             world.epoch += u64::from(random.random_range(1..100u32));
             world.time_ms = Minute(minute).end_ms() + 500;
-            world.cuts += 1;
             let shards = (0..SHARDS).map(|shard| world.shard_cut(shard, minute, &mut slots, &mut random)).collect();
             let core = CoreCut {
                 epoch: Epoch(world.epoch),
@@ -96,6 +104,10 @@ impl World {
             store
                 .write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut: core, producers }]))
                 .unwrap();
+            if let Some(plan) = store.plan_rollup(&HistoryNeeds::NOTHING).unwrap() {
+                let done = run_rollup(&world.disk, &plan, &mut || false).unwrap();
+                store.finish_rollup(&done).unwrap();
+            }
         }
         world
     }
@@ -121,7 +133,8 @@ impl World {
         let mut late = Vec::new();
         for _ in 0..random.random_range(0..300u32) {
             let slot = random.random_range(0..known.len() as u32);
-            let view_minute = if random.random_bool(0.3) { minute } else { START + random.random_range(0..SPAN) };
+            let back = if random.random_bool(0.3) { 0 } else { random.random_range(0..9 * HOUR) };
+            let view_minute = minute - back.min(minute - START);
             let class = random.random_range(0..4u64);
             if view_minute == minute && class == 0 {
                 *current.entry(slot).or_default() += 1;
@@ -136,7 +149,7 @@ impl World {
 
     /// The store, ready for cuts.
     fn store(&self) -> Store<MemoryDisk> {
-        let mut store = Store::open(self.disk.clone(), OpenOptions::new(self.directory)).unwrap();
+        let mut store = Store::open(self.disk.clone(), self.options).unwrap();
         store.replay_cuts::<StorageError>(|_| Ok(())).unwrap();
         store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
         store.open_generations(1).unwrap();
@@ -149,6 +162,14 @@ impl World {
 
     pub(super) fn as_of(&self) -> String {
         time_text(self.time_ms)
+    }
+
+    /// From when on a table must be whole: where its own files begin, rounded up to its grain.
+    pub(super) fn whole_from_ms(&self, table: Table) -> u64 {
+        let grain = table.grain().unwrap();
+        let (grain_ms, _) = table.bounds();
+        let tables = Tables::open(self.disk(), Calendar::default()).unwrap();
+        tables.complete_from(grain).start_ms().next_multiple_of(grain_ms)
     }
 
     /// The rows of a table whose periods begin in `range` (milliseconds).
@@ -185,12 +206,15 @@ impl World {
         Counted { rows: rows.into_iter().collect(), views: counts.values().sum(), end_ms: Minute(end).start_ms() }
     }
 
-    /// Damages the newest cut file in its middle.
-    pub(super) fn flip_a_byte_of_the_last_cut(&self) {
-        let file = self.disk.open(&format!("cuts/cut-{:010}.cut", self.cuts), Access::Write).unwrap();
-        let at = file.len().unwrap() / 2;
-        let mut byte = [0];
-        file.read_at(&mut byte, at).unwrap();
-        file.write_at(&[byte[0] ^ 1], at).unwrap();
+    /// Damages every closed file in its middle.
+    pub(super) fn flip_a_byte_of_each_file(&self) {
+        let closed = ["cuts/", "rollups/", "bases/"];
+        for path in self.disk.paths().iter().filter(|path| closed.iter().any(|dir| path.starts_with(dir))) {
+            let file = self.disk.open(path, Access::Write).unwrap();
+            let at = file.len().unwrap() / 2;
+            let mut byte = [0];
+            file.read_at(&mut byte, at).unwrap();
+            file.write_at(&[byte[0] ^ 1], at).unwrap();
+        }
     }
 }
