@@ -24,7 +24,7 @@ fn printed(arguments: &[&str]) -> String {
 #[test]
 fn help_names_every_command_and_flag() {
     let text = printed(&["--help"]);
-    for command in ["serve", "sidecar", "demo", "top", "config", "man", "completions"] {
+    for command in ["serve", "sidecar", "demo", "top", "export", "config", "man", "completions"] {
         assert!(text.contains(&format!("\n  {command}")), "{command}: {text}");
     }
     // The example is made of the definition, so it knows every setting.

@@ -1,7 +1,9 @@
 //! `highwater export` from outside: what is printed, and what wrong uses are told.
 //!
-//! What is in the files is tested where they are written. Invariant: wrong usage exits with 2 before anything is opened,
-//! what cannot be done with 1; neither leaves a file behind or changes the data directory.
+//! What is in the files is tested where they are written. Invariant: wrong usage exits with 2 before anything is
+//! opened, what cannot be done with 1; neither leaves a file behind or changes the data directory.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 use highwater_disk::FileDisk;
 use highwater_proto::{Epoch, InstanceId};

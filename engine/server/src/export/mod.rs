@@ -98,15 +98,19 @@ fn write(disk: &Arc<dyn Disk>, arguments: &ExportArguments, stop: &AtomicBool) -
     let source = Source::open(disk, arguments)?;
     let output = Output::create(&arguments.out, arguments.force)?;
     let mut writer = TableWriter::new(arguments.table, format, output)?;
+    let unwritten = || match arguments.is_to_stdout() {
+        true => "stdout cannot be written".to_owned(),
+        false => format!("--out={} cannot be written", arguments.out.display()),
+    };
     let mut sink = |batch: &RecordBatch| {
         ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal; nothing was written");
-        writer.batch(batch)
+        writer.batch(batch).with_context(unwritten)
     };
     let mut batches = Batches::new(arguments.table, &mut sink);
     let told = source.send(&mut batches)?;
     batches.finish()?;
     let rows = writer.rows();
-    let bytes = writer.finish()?.finish()?;
+    let bytes = writer.finish().with_context(unwritten)?.finish().with_context(unwritten)?;
     let time = |time_ms: Option<u64>| time_ms.map(time_text);
     Ok(Summary {
         table: arguments.table,

@@ -72,18 +72,17 @@ impl Output {
     /// When it cannot be written, or something of that name has come in the meantime.
     pub(crate) fn finish(self) -> Result<u64> {
         match self.to {
-            Target::Stdout(mut writer) => writer.flush().context("stdout cannot be written")?,
+            Target::Stdout(mut writer) => writer.flush()?,
             Target::File { writer, path, force } => {
-                let told = || format!("--out={} cannot be written", path.display());
-                let file = writer.into_inner().map_err(io::IntoInnerError::into_error).with_context(told)?;
-                file.as_file().sync_all().with_context(told)?;
+                let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+                file.as_file().sync_all()?;
                 if force {
-                    file.persist(&path).with_context(told)?;
+                    file.persist(&path)?;
                 } else {
-                    file.persist_noclobber(&path).with_context(told)?;
+                    file.persist_noclobber(&path)?;
                 }
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                File::open(folder).and_then(|folder| folder.sync_all()).with_context(told)?;
+                File::open(folder)?.sync_all()?;
             }
         }
         Ok(self.bytes)

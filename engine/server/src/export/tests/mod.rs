@@ -1,7 +1,7 @@
 //! Exports of data directories in memory, read back and held to naive counting.
 //!
-//! Invariant: random worlds print their seed when they fail; `WORLD_SEED=N cargo test -p highwater export` runs that one
-//! again.
+//! Invariant: random worlds print their seed when they fail; `WORLD_SEED=N cargo test -p highwater export` runs that
+//! one again.
 
 mod formats;
 mod read_back;
