@@ -197,10 +197,13 @@ impl World {
             self.write_cut()?;
         }
         let before = self.store().figures();
-        let complete_before = self.tables().complete_from(Grain::Hour);
+        let complete_before = Grain::ALL.map(|grain| self.tables().complete_from(grain));
         self.store().finish_rollup(&done)?;
-        let complete_from = self.tables().complete_from(Grain::Hour);
-        assert!(complete_from.0 <= history_from.max(complete_before.0), "history needs hours from {history_from}");
+        let complete_from = Grain::ALL.map(|grain| self.tables().complete_from(grain));
+        for (grain, needed_from) in [(Grain::Hour, needs.hours_from), (Grain::Day, needs.days_from)] {
+            let (before, after) = (complete_before[grain as usize], complete_from[grain as usize]);
+            assert!(after <= needed_from.max(before), "{needs:?}, {grain:?} complete from {before:?}, now {after:?}");
+        }
         let after = self.store().figures();
         self.rollups += 1;
         self.merges += u32::from(after.days.files > before.days.files);
