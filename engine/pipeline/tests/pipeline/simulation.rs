@@ -84,7 +84,7 @@ impl Simulation {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let is_tiny = seed % 4 == 3;
         // Half of all seeds run windows of full length.
-        let setup = setup::choose(&mut random, is_tiny, seed / 4 % 2 == 0);
+        let setup = setup::choose(&mut random, is_tiny, (seed / 4).is_multiple_of(2));
         let ids: Vec<String> = (0..random.random_range(4..50)).map(setup::id_of).collect();
         let clients = random.random_range(1..5);
         Self {

@@ -22,7 +22,6 @@ pub(super) fn id_of(video: usize) -> String {
 pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) -> Setup {
     let standard = Setup::default();
     let scaled = WindowLengths { hour: 3, day: 12, month: 40, calendar: Calendar::scaled(3, 4, 3) };
-    let is_scaled = random.random_bool(0.6);
     let rollup = RollupRule {
         cuts_min: random.random_range(1..6),
         bytes_min: [1, u64::MAX][random.random_range(0..2)],
