@@ -71,6 +71,10 @@ impl Chains {
             let blocks = source.blocks.iter().filter(|block| of_shard(block.shard) && touches(&block.minutes, ranges));
             let mut file = None;
             for block in blocks {
+                if let Some(section) = source.kept_section(block.offset)? {
+                    ranges.iter().for_each(|range| section.visit(range, &question.classes, &mut visit));
+                    continue;
+                }
                 if file.is_none() {
                     file = Some(source.open(disk, self.directory)?);
                 }

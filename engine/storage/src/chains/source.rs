@@ -3,10 +3,11 @@
 //! Not which files there are. Invariant: the index is that of the file, which never changes under its name.
 
 use std::ops::{Deref, RangeInclusive};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_ranking::Minute;
 
-use crate::container::{Block, FileKind, SectionFile};
+use crate::container::{Block, FileKind, RunSection, SectionFile};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::position::DirectoryId;
@@ -29,6 +30,9 @@ pub(crate) struct Source {
     /// The newest period in it.
     newest: Option<Minute>,
     file: Option<SectionFile>,
+    /// The section that was read last, of a file that stays open: who asks for one minute after the other asks for it
+    /// again and again.
+    section: Mutex<Option<(u64, Arc<RunSection>)>>,
 }
 
 /// A file, open for as long as it is read.
@@ -66,6 +70,7 @@ impl Source {
             blocks,
             path: file.path().to_owned(),
             file: (keep == Keep::Open).then_some(file),
+            section: Mutex::new(None),
         }
     }
 
@@ -87,6 +92,19 @@ impl Source {
     /// First minutes of the periods that have views, with repetitions.
     pub(crate) fn minutes(&self) -> impl Iterator<Item = Minute> + '_ {
         self.blocks.iter().flat_map(|block| block.minutes.iter().copied())
+    }
+
+    /// A section of runs of a file that stays open; none of another.
+    pub(crate) fn kept_section(&self, offset: u64) -> Result<Option<Arc<RunSection>>, StorageError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        // Nothing that holds the lock can panic.
+        let mut kept = self.section.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, section)) = kept.as_ref().filter(|(of, _)| *of == offset) {
+            return Ok(Some(section.clone()));
+        }
+        let section = Arc::new(file.run_section(offset)?);
+        *kept = Some((offset, section.clone()));
+        Ok(Some(section))
     }
 
     /// The file, for reading.

@@ -2,7 +2,7 @@
 //!
 //! Not the order of files. Invariant: a section is handed out only after its checksum was found right.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use highwater_ranking::{FinalityClass, Minute, SlotCount};
 
@@ -55,6 +55,31 @@ pub enum CutSection<'a> {
         /// Slots in ascending order.
         entries: &'a [SlotCount],
     },
+}
+
+/// A section of runs in memory, for those who ask for one minute after the other.
+#[derive(Debug, Default)]
+pub(crate) struct RunSection {
+    shard: u16,
+    /// Minute, class and entries of each piece, in order of minute and class.
+    pieces: Vec<(Minute, FinalityClass, Range<usize>)>,
+    entries: Vec<SlotCount>,
+}
+
+impl RunSection {
+    /// Hands out the pieces of a range of minutes whose classes are wanted.
+    pub(crate) fn visit(
+        &self,
+        minutes: &Range<Minute>,
+        classes: &RangeInclusive<FinalityClass>,
+        mut visit: impl FnMut(u16, &[SlotCount]),
+    ) {
+        let first = self.pieces.partition_point(|(minute, ..)| *minute < minutes.start);
+        let within = self.pieces[first..].iter().take_while(|(minute, ..)| *minute < minutes.end);
+        for (_, _, entries) in within.filter(|(_, class, _)| classes.contains(class)) {
+            visit(self.shard, &self.entries[entries.clone()]);
+        }
+    }
 }
 
 /// A file of sections, open for reading.
@@ -240,6 +265,18 @@ impl SectionFile {
         Ok(())
     }
 
+    /// Reads one runs section as a whole.
+    pub(crate) fn run_section(&self, offset: u64) -> Result<RunSection, StorageError> {
+        let mut section = RunSection::default();
+        self.pieces(offset, |shard, piece| {
+            let start = section.entries.len();
+            section.shard = shard;
+            section.entries.extend_from_slice(piece.entries);
+            section.pieces.push((piece.minute, piece.class, start..section.entries.len()));
+        })?;
+        Ok(section)
+    }
+
     /// Reads one runs section and hands out the pieces of the minutes and classes that `wanted` accepts.
     pub(crate) fn block(
         &self,
@@ -247,6 +284,15 @@ impl SectionFile {
         wanted: impl Fn(Minute, FinalityClass) -> bool,
         mut visit: impl FnMut(u16, &[SlotCount]),
     ) -> Result<(), StorageError> {
+        self.pieces(offset, |shard, piece| {
+            if wanted(piece.minute, piece.class) {
+                visit(shard, piece.entries);
+            }
+        })
+    }
+
+    /// Reads one runs section piece by piece.
+    fn pieces(&self, offset: u64, mut visit: impl FnMut(u16, &Piece<'_>)) -> Result<(), StorageError> {
         let mut payload = Vec::new();
         let header = self.section(offset, &mut payload)?;
         let shard = self.shard(offset, &header)?;
@@ -255,9 +301,7 @@ impl SectionFile {
         }
         let mut pieces = Pieces::default();
         while let Some(piece) = pieces.next(&payload).map_err(|_| self.senseless(offset))? {
-            if wanted(piece.minute, piece.class) {
-                visit(shard, piece.entries);
-            }
+            visit(shard, &piece);
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub use file::CutSection;
 pub use format::CutHeader;
 
 pub(crate) use cursor::RunCursor;
-pub(crate) use file::SectionFile;
+pub(crate) use file::{RunSection, SectionFile};
 pub(crate) use format::{FileHeader, FileKind};
 pub(crate) use payload::Block;
 pub(crate) use writer::{FileWriter, Pacing, SECTION_PAYLOAD_BYTES, SealedFile, remove_if_there, temporary_path};
