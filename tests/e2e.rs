@@ -188,7 +188,7 @@ fn a_producer_a_subscriber_and_a_look_up_agree() {
             ("a", hour - minutes),
             ("b", hour + minutes),
             ("a", day + minutes),
-            ("c", month + minutes),
+            ("c", month + hour + minutes),
             ("c", -(hour + minutes)),
         ];
         let fate = send(&mut producer, &fates, &views).await;

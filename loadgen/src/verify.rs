@@ -1,13 +1,14 @@
-//! Compares what the engine serves over HTTP with the oracle's exact counts: every period's full list, its order,
-//! ranks, counts and bounds.
+//! Compares what the engine serves over HTTP with the oracle's exact counts: every window's full list, its order,
+//! ranks, counts, totals and bounds.
 //!
-//! It knows the engine only by its public answers. Invariant: `verified` is true only if all four periods were answered
-//! for an epoch that holds everything acknowledged, and agree in every row.
+//! It knows the engine only by its public answers. Invariant: `verified` is true only if all seven windows were
+//! answered for an epoch that holds everything acknowledged, and agree in every row.
 
 use std::time::{Duration, Instant};
 
-use highwater_proto::{Epoch, Period, TOP_K_MAX};
+use highwater_proto::{Epoch, Period, TOP_K_MAX, Window};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::error::LoadError;
@@ -19,7 +20,17 @@ const READY_WAIT: Duration = Duration::from_secs(15);
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(60);
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Differences told per period.
+/// Every list that there is.
+const LISTS: [(Period, Window); 7] = [
+    (Period::Hour, Window::Sliding),
+    (Period::Day, Window::Sliding),
+    (Period::Month, Window::Sliding),
+    (Period::AllTime, Window::Sliding),
+    (Period::Hour, Window::Tumbling),
+    (Period::Day, Window::Tumbling),
+    (Period::Month, Window::Tumbling),
+];
+/// Differences told per list.
 const DIFFERENCES_MAX: usize = 10;
 /// Largest answer read: a full list of the longest ids, escaped.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -39,6 +50,10 @@ pub struct Answer {
     pub as_of: String,
     /// Snapshot epoch.
     pub epoch: u64,
+    /// Views of all videos in the window.
+    pub total_views: u64,
+    /// Those of videos that are not in the list.
+    pub other_views: u64,
     /// The list.
     pub top_videos: Vec<AnswerRow>,
 }
@@ -100,9 +115,10 @@ impl Verifier {
     /// # Errors
     /// [`LoadError::EngineNotEmpty`] if it does, [`LoadError::Http`] if it does not answer.
     pub fn check_empty(&self) -> Result<(), LoadError> {
-        let first = self.top(Period::AllTime, 1, None, READY_WAIT)?;
+        let all_time = (Period::AllTime, Window::Sliding);
+        let first = self.top(all_time, 1, None, READY_WAIT)?;
         let settled = Epoch(first.epoch.saturating_add(2));
-        let answer = self.top(Period::AllTime, 1, Some(settled), READY_WAIT)?;
+        let answer = self.top(all_time, 1, Some(settled), READY_WAIT)?;
         match answer.top_videos.into_iter().next() {
             None => Ok(()),
             Some(row) => Err(LoadError::EngineNotEmpty {
@@ -113,18 +129,18 @@ impl Verifier {
         }
     }
 
-    /// Compares every period's full list as of `epoch` or later with the oracle.
+    /// Compares every window's full list as of `epoch` or later with the oracle.
     ///
     /// # Errors
     /// [`LoadError::Http`] if an answer cannot be had; differences are no error.
     pub fn compare(&self, oracle: &Oracle, ids: &dyn VideoIds, epoch: Epoch) -> Result<Verification, LoadError> {
         let mut differences = Vec::new();
         let mut oldest: Option<u64> = None;
-        for period in Period::ALL {
-            let answer = self.top(period, TOP_K_MAX, Some(epoch), SNAPSHOT_WAIT)?;
+        for list in LISTS {
+            let answer = self.top(list, TOP_K_MAX, Some(epoch), SNAPSHOT_WAIT)?;
             oldest = Some(oldest.map_or(answer.epoch, |oldest| oldest.min(answer.epoch)));
-            let found = compare_answer(period, epoch, &answer, oracle, ids);
-            differences.extend(found.into_iter().take(DIFFERENCES_MAX).map(|text| format!("{period}: {text}")));
+            let found = compare_answer(list, epoch, &answer, oracle, ids).into_iter().take(DIFFERENCES_MAX);
+            differences.extend(found.map(|text| format!("{} {}: {text}", list.1, list.0)));
         }
         if oracle.undecidable_views() > 0 {
             differences.push(format!(
@@ -136,8 +152,14 @@ impl Verifier {
     }
 
     /// Asks for a list, again while the engine is not reachable or not so far (503).
-    fn top(&self, period: Period, k: usize, epoch: Option<Epoch>, wait: Duration) -> Result<Answer, LoadError> {
-        let mut url = format!("{}/v1/videos/top?period={period}&k={k}", self.url);
+    fn top(
+        &self,
+        (period, window): (Period, Window),
+        k: usize,
+        epoch: Option<Epoch>,
+        wait: Duration,
+    ) -> Result<Answer, LoadError> {
+        let mut url = format!("{}/v1/videos/top?period={period}&window={window}&k={k}", self.url);
         if let Some(epoch) = epoch {
             url.push_str(&format!("&min_epoch={}", epoch.0));
         }
@@ -176,39 +198,62 @@ fn parse(url: &str, body: &str) -> Result<Answer, LoadError> {
     })
 }
 
-/// Minutes of a sliding window before the minute of engine time; `None` for all-time.
-fn window_minutes(period: Period) -> Option<u64> {
-    match period {
-        Period::Hour => Some(60),
-        Period::Day => Some(24 * 60),
-        Period::Month => Some(30 * 24 * 60),
-        Period::AllTime => None,
+/// The first minute of a window at a minute of engine time, none for all-time; and the one behind the last of a
+/// calendar period. Views of the current period came before its end, so all of them count.
+fn due((period, window): (Period, Window), now: u64) -> (Option<u64>, Option<u64>) {
+    const DAY: u64 = 24 * 60;
+    match (period, window) {
+        (Period::AllTime, _) => (None, None),
+        (Period::Hour, Window::Sliding) => (Some(now.saturating_sub(60)), None),
+        (Period::Day, Window::Sliding) => (Some(now.saturating_sub(DAY)), None),
+        // Whole hours.
+        (Period::Month, Window::Sliding) => (Some(now.saturating_sub(30 * DAY) / 60 * 60), None),
+        (Period::Hour, Window::Tumbling) => (Some(now / 60 * 60), Some(now / 60 * 60 + 60)),
+        (Period::Day, Window::Tumbling) => (Some(now / DAY * DAY), Some(now / DAY * DAY + DAY)),
+        (Period::Month, Window::Tumbling) => {
+            let minutes = |time: &jiff::Zoned| u64::try_from(time.timestamp().as_second()).unwrap_or(0) / 60;
+            let at = Timestamp::from_second(i64::try_from(now * 60).unwrap_or(0)).unwrap_or(Timestamp::MAX);
+            let first = at.to_zoned(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
+            let next = first.as_ref().ok().and_then(|first| first.checked_add(jiff::Span::new().months(1)).ok());
+            (first.as_ref().ok().map(minutes), next.as_ref().map(minutes))
+        }
     }
 }
 
 /// Everything in which the answer is not what the oracle says.
 #[must_use]
 pub fn compare_answer(
-    period: Period,
+    list: (Period, Window),
     epoch: Epoch,
     answer: &Answer,
     oracle: &Oracle,
     ids: &dyn VideoIds,
 ) -> Vec<String> {
     let mut differences = Vec::new();
-    if answer.period != period.as_str() || answer.window != "sliding" {
+    let (period, window) = list;
+    if answer.period != period.as_str() || answer.window != window.as_str() {
         differences
-            .push(format!("the answer is for {} ({}), not for a sliding {period}", answer.period, answer.window));
+            .push(format!("the answer is for {} ({}), not for a {window} {period}", answer.period, answer.window));
     }
     if answer.epoch < epoch.0 {
         differences.push(format!("epoch {} was answered where {} or later was asked for", answer.epoch, epoch.0));
     }
-    match bounds(period, answer, oracle) {
+    match bounds(list, answer, oracle) {
         Err(text) => differences.push(text),
         Ok((bounds, wrong)) => {
             differences.extend(wrong);
-            let expected = oracle.top(bounds.start..bounds.end, TOP_K_MAX, ids);
+            let expected = oracle.top(bounds.clone(), TOP_K_MAX, ids);
             compare_rows(&answer.top_videos, &expected, &mut differences);
+            let total: u64 = oracle.totals(bounds).iter().sum();
+            let listed: u64 = expected.iter().map(|row| row.view_count).sum();
+            if (answer.total_views, answer.other_views) != (total, total - listed) {
+                differences.push(format!(
+                    "{} views in all and {} of others where {total} and {} were due",
+                    answer.total_views,
+                    answer.other_views,
+                    total - listed
+                ));
+            }
         }
     }
     differences
@@ -216,7 +261,7 @@ pub fn compare_answer(
 
 /// The answer's bounds, and what is wrong with them given its engine time and the latest minute counted.
 fn bounds(
-    period: Period,
+    list: (Period, Window),
     answer: &Answer,
     oracle: &Oracle,
 ) -> Result<(std::ops::Range<MinuteIndex>, Vec<String>), String> {
@@ -225,8 +270,10 @@ fn bounds(
     let end_ms = time("end_time", end)?;
     let start_ms = answer.start_time.as_deref().map(|start| time("start_time", start)).transpose()?;
     let now = MinuteIndex::of_ms(as_of).0;
-    let expected_start = window_minutes(period).map(|minutes| now.saturating_sub(minutes) * 60_000);
-    let expected_end = (oracle.minute_max().map_or(now, |latest| latest.0.max(now)) + 1) * 60_000;
+    let (start, end_of_period) = due(list, now);
+    let expected_start = start.map(|minute| minute * 60_000);
+    let behind_latest = oracle.minute_max().map_or(now, |latest| latest.0.max(now)) + 1;
+    let expected_end = end_of_period.unwrap_or(behind_latest) * 60_000;
     let mut wrong = Vec::new();
     if start_ms != expected_start {
         wrong.push(format!(
@@ -312,6 +359,8 @@ mod tests {
             end_time: Some(rfc3339(now_ms - 30_500 + 60_000)),
             as_of: rfc3339(now_ms),
             epoch: 9,
+            total_views: 4,
+            other_views: 0,
             top_videos: vec![row(1, "a", 2), row(2, "b", 2)],
         }
     }
@@ -320,7 +369,7 @@ mod tests {
         let (oracle, now_ms) = oracle();
         let mut answer = hour_answer(now_ms);
         change(&mut answer);
-        compare_answer(Period::Hour, Epoch(9), &answer, &oracle, &Names)
+        compare_answer((Period::Hour, Window::Sliding), Epoch(9), &answer, &oracle, &Names)
     }
 
     #[test]
@@ -331,7 +380,7 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_answer_is_told() {
         type Change = fn(&mut Answer);
-        let wrong: [(&str, Change); 9] = [
+        let wrong: [(&str, Change); 12] = [
             ("2 views where", |answer| answer.top_videos.swap(0, 1)),
             ("3 views where", |answer| answer.top_videos[0].view_count = 3),
             ("bears rank 7", |answer| answer.top_videos[1].rank = 7),
@@ -341,6 +390,9 @@ mod tests {
             ("end_time", |answer| answer.end_time = Some(rfc3339(0))),
             ("RFC 3339", |answer| answer.as_of = "yesterday".into()),
             ("day", |answer| answer.period = "day".into()),
+            ("tumbling", |answer| answer.window = "tumbling".into()),
+            ("5 views in all", |answer| answer.total_views = 5),
+            ("1 of others", |answer| answer.other_views = 1),
         ];
         for (expected, change) in wrong {
             let texts = differences(change).join("; ");
@@ -354,9 +406,24 @@ mod tests {
         let mut answer = hour_answer(now_ms);
         answer.period = "all-time".into();
         answer.start_time = None;
+        answer.total_views = 5;
         answer.top_videos.push(AnswerRow { rank: 3, video_id: "c".into(), view_count: 1 });
-        let found = compare_answer(Period::AllTime, Epoch(1), &answer, &oracle, &Names);
+        let found = compare_answer((Period::AllTime, Window::Sliding), Epoch(1), &answer, &oracle, &Names);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn windows_begin_and_end_where_the_calendar_says() {
+        // 2024-02-29T22:31Z, and the first minute of the next month.
+        let now = 1_709_245_860 / 60;
+        let (leap_day, march) = (1_709_164_800 / 60, 1_709_251_200 / 60);
+        let tumbling = |period, now| due((period, Window::Tumbling), now);
+        assert_eq!(tumbling(Period::Hour, now), (Some(now - 31), Some(now + 29)));
+        assert_eq!(tumbling(Period::Day, now), (Some(leap_day), Some(march)));
+        assert_eq!(tumbling(Period::Month, now), (Some(leap_day - 28 * 1440), Some(march)));
+        assert_eq!(tumbling(Period::Month, march), (Some(march), Some(march + 31 * 1440)));
+        assert_eq!(due((Period::Month, Window::Sliding), now), (Some(now - 31 - 43_200), None));
+        assert_eq!(due((Period::AllTime, Window::Sliding), now), (None, None));
     }
 
     /// Answers each connection with the next of these (status line, body).
@@ -379,7 +446,7 @@ mod tests {
     fn body(rows: &str) -> String {
         format!(
             r#"{{"period":"all-time","window":"sliding","start_time":null,"end_time":"2024-07-15T12:01:00Z",
-               "as_of":"2024-07-15T12:00:00.123Z","epoch":3,"top_videos":[{rows}],"later_field":1}}"#
+               "as_of":"2024-07-15T12:00:00.123Z","epoch":3,"total_views":0,"other_views":0,"top_videos":[{rows}],"later_field":1}}"#
         )
     }
 

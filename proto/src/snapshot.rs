@@ -1,8 +1,8 @@
 //! Snapshots on the wire.
 //!
 //! What it is not: the merge that makes them. Invariant: a decoded snapshot has each period and window at most once,
-//! and the rows of
-//! every board are in ranking order and add up to no more than its total, so whoever serves it need neither sort nor add.
+//! and the rows of every board are in ranking order and add up to no more than its total, so whoever serves it need
+//! neither sort nor add.
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;

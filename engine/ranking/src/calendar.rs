@@ -1,9 +1,9 @@
 //! Calendar periods in UTC: which hour, day and month a minute lies in, and how late a view may come for each.
 //!
-//! Pure arithmetic; no clock. A test may use a calendar whose hours, days and months are shorter, so that months pass in
-//! a moment. Invariant: hours divide days and days divide months, so for every time `end of hour ≤ end of day ≤ end of
-//! month`, and the finality classes are ordered. Calendar arithmetic after H. Hinnant, "chrono-Compatible Low-Level
-//! Date Algorithms".
+//! Pure arithmetic; no clock. A test may use a calendar whose hours, days and months are shorter, so that months pass
+//! in a moment. Invariant: hours divide days and days divide months, so for every time `end of hour ≤ end of day ≤
+//! end of month`, and the finality classes are ordered. Calendar arithmetic after H. Hinnant, "chrono-Compatible
+//! Low-Level Date Algorithms".
 
 use std::ops::Range;
 
@@ -97,7 +97,8 @@ impl Calendar {
         }
     }
 
-    /// The class of a view of `event_ms` whose logged arrival is `arrival_ms`. Arrival exactly at a deadline is too late.
+    /// The class of a view of `event_ms` whose logged arrival is `arrival_ms`. Arrival exactly at a deadline is too
+    /// late.
     #[must_use]
     pub fn class_of(&self, event_ms: u64, arrival_ms: u64, lateness_max_ms: u64) -> FinalityClass {
         let minute = Minute::of_ms(event_ms);

@@ -159,7 +159,8 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_HISTORY_RETENTION", default_value = "3650d", value_name = "DURATION",
         help_heading = "Storage", value_parser = |text: &str| duration(text, DAY..=100 * YEAR))]
     pub history_retention: Duration,
-    /// How long after its end a calendar hour, day or month is final, 0s to 3650d; fixed once the data directory exists.
+    /// How long after its end a calendar hour, day or month is final, 0s to 3650d; fixed once the data directory
+    /// exists.
     ///
     /// A view that comes later counts in the other windows only. A new data directory has 10m unless it is given.
     #[arg(long, env = "HIGHWATER_LATENESS_MAX", value_name = "DURATION", help_heading = "Storage",

@@ -30,7 +30,8 @@ impl StoredLists {
         Self { history, lateness_max_ms, oldest: Default::default() }
     }
 
-    /// The start of the oldest period that has a list. Found anew when more was closed, since only then some are removed.
+    /// The start of the oldest period that has a list. Found anew when more was closed, since only then some are
+    /// removed.
     fn oldest(&self, kind: CalendarPeriod, closed: Minute) -> Result<Option<Minute>, StorageError> {
         let kept = &self.oldest[kind as usize];
         if let Some(oldest) = kept.get().filter(|oldest| oldest.closed == closed) {

@@ -1,7 +1,7 @@
 //! The bodies of top lists and of a video's counts, and a small cache of those of the newest snapshot.
 //!
-//! Invariant: a body is a pure function of (snapshot, period, window, k) or of (final list, k), so a cached one is as good as a new one; the cache
-//! holds bodies of one snapshot only, at most [`BODIES_MAX`].
+//! Invariant: a body is a pure function of (snapshot, period, window, k) or of (final list, k), so a cached one is as
+//! good as a new one; the cache holds bodies of one snapshot only, at most [`BODIES_MAX`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,8 @@
 //! What readers are told of closed periods: a final list, that there is none and why, or which there are.
 //!
 //! Not the current periods' lists, which are the snapshot's. Invariants: a body is a pure function of what the source
-//! answered and of the snapshot; at most [`LISTS_MAX`] lists are kept, which is safe because a final list never changes.
+//! answered and of the snapshot; at most [`LISTS_MAX`] lists are kept, which is safe because a final list never
+//! changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

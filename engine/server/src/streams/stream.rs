@@ -1,7 +1,7 @@
 //! One stream: what it has turned out to be, and the frame that is coming.
 //!
-//! It decides nothing of what a frame does. Invariant: a stream holds at most one frame, and asks for no more bytes than
-//! that frame has.
+//! It decides nothing of what a frame does. Invariant: a stream holds at most one frame, and asks for no more bytes
+//! than that frame has.
 
 use bytes::Bytes;
 use highwater_pipeline::SessionId;

@@ -1,7 +1,7 @@
 //! What is in a data directory before it is read: whether it is one, what is fixed for it, what a crash left half made.
 //!
-//! Not the contents of logs and closed files. Invariant: nothing is made in a directory that holds files of others, and no
-//! name is believed that a power cut could take away.
+//! Not the contents of logs and closed files. Invariant: nothing is made in a directory that holds files of others,
+//! and no name is believed that a power cut could take away.
 
 use super::OpenOptions;
 use crate::archive::ARCHIVE_DIR;
