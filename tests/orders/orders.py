@@ -140,8 +140,8 @@ def run(options, name, rows, newest_ms, last_starts):
     engine.stop()
     for table in ["minute", "hour", "day"]:
         found[table] = export(options, data, table)
-    # A leap beyond lateness; the engine starts just before the end of a minute, since periods are closed then.
-    leapt = (newest_ms // MINUTE_MS + 502 * 24 * 60) * MINUTE_MS + 48_000
+    # A leap beyond the lateness of the month that is not over; the engine starts just before the end of a minute, since periods are closed then.
+    leapt = (newest_ms // MINUTE_MS + 535 * 24 * 60) * MINUTE_MS + 48_000
     engine = Engine(options, data, leapt)
     for period, start in last_starts:
         engine.wait_for(period, start)
