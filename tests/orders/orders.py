@@ -97,8 +97,8 @@ class Engine:
             raise SystemExit(f"the engine did not end cleanly:\n{self.log.read_text()}")
 
 
-def tool(options, *arguments):
-    ended = subprocess.run([options.binaries / "highwater", *arguments], capture_output=True, text=True)
+def tool(options, *arguments, environment=None):
+    ended = subprocess.run([options.binaries / "highwater", *arguments], capture_output=True, text=True, env=environment)
     return ended.returncode, ended.stdout + ended.stderr
 
 
@@ -146,7 +146,9 @@ def run(options, name, rows, newest_ms, last_starts):
     for period, start in last_starts:
         engine.wait_for(period, start)
     found["top"] = export(options, data, "top")
-    audit = tool(options, "audit", f"--data-dir={data}", f"--engine={engine.ready['listen'][0]}", f"--ca={engine.ready['ca']}")
+    served = [f"--engine={engine.ready['listen'][0]}", f"--ca={engine.ready['ca']}"]
+    # Certificates are good for years, but at the engine's clock.
+    audit = tool(options, "audit", f"--data-dir={data}", *served, environment=engine.environment)
     engine.stop()
     print(f"{name}: {acked} views; audit exit {audit[0]}: {audit[1].strip().splitlines()[-1]}", flush=True)
     return found, audit
