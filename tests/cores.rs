@@ -3,7 +3,7 @@
 //! On a machine with one CPU these run on one core, which proves less; they say so.
 
 use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
-use crate::support::{Engine, Load, Setup, wait_for};
+use crate::support::{Engine, Load, RECOVERED, Setup, wait_for};
 use highwater_client::Producer;
 use highwater_proto::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX, BatchBuilder, Pushed, View};
 use std::net::UdpSocket;
@@ -101,5 +101,6 @@ fn lists_are_the_same_on_any_number_of_cores() {
     one.terminate();
     let two = setup(&data, 2).start();
     assert_eq!(two.lists(), lists, "one core, then two");
-    assert!(two.log().contains(" records=0 "), "a clean stop leaves nothing to replay: {}", two.log());
+    let line = two.log_line(RECOVERED);
+    assert!(line.contains(" records=0 "), "a clean stop leaves nothing to replay: {line}");
 }

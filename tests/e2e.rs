@@ -3,7 +3,7 @@
 //! What it is not: a test under failures; those are in `crash` and `hostile`.
 
 use crate::support::views::{DAY_MS, HOUR_MS, MINUTE_MS, NEWEST_MS, SECOND_MS, rows, spread_times, write_csv};
-use crate::support::{Engine, Load, RUNTIMES, Setup, block_on, now_ms, wait_for};
+use crate::support::{Engine, Load, RECOVERED, RUNTIMES, Setup, block_on, now_ms, wait_for};
 use highwater_client::{Fate, LookupClient, Producer, Subscriber};
 use highwater_proto::{Period, Pushed, View, ViewRefusal, Window};
 use std::sync::mpsc::{Sender, channel};
@@ -99,7 +99,8 @@ fn a_clean_stop_needs_no_repair_and_changes_no_list() {
     assert!(ended.log.contains("needs no repair"), "{ended:?}");
 
     let engine = again.start();
-    assert!(engine.log().contains(" records=0 views=0 "), "{}", engine.log());
+    let line = engine.log_line(RECOVERED);
+    assert!(line.contains(" records=0 views=0 "), "{line}");
     assert_eq!(engine.ready["instance"], instance);
     assert_eq!(engine.lists(), lists);
     assert!(engine.top(Period::AllTime, 1)["epoch"].as_u64().unwrap() > epoch);

@@ -9,6 +9,7 @@ mod answers;
 mod cores;
 mod crash;
 mod e2e;
+mod history;
 mod hostile;
 mod live;
 mod rude;

@@ -206,7 +206,7 @@ fn a_sidecar_starts_without_its_engine_and_ends_cleanly() {
     let signals = [rustix::process::Signal::TERM, rustix::process::Signal::INT];
     for (sidecar, signal) in sidecars.into_iter().zip(signals) {
         wait_for("readiness", || is_ready(&sidecar).then_some(()));
-        assert!(sidecar.log().contains("following the engine"), "{}", sidecar.log());
+        sidecar.log_line("following the engine");
         let ended = sidecar.end_by(signal);
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use highwater_proto::{Epoch, Period, TOP_K_MAX, Window};
+use highwater_proto::{Epoch, LISTS, Period, TOP_K_MAX, Window};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -20,16 +20,6 @@ const READY_WAIT: Duration = Duration::from_secs(15);
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(60);
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Every list that there is.
-const LISTS: [(Period, Window); 7] = [
-    (Period::Hour, Window::Sliding),
-    (Period::Day, Window::Sliding),
-    (Period::Month, Window::Sliding),
-    (Period::AllTime, Window::Sliding),
-    (Period::Hour, Window::Tumbling),
-    (Period::Day, Window::Tumbling),
-    (Period::Month, Window::Tumbling),
-];
 /// Differences told per list.
 const DIFFERENCES_MAX: usize = 10;
 /// Largest answer read: a full list of the longest ids, escaped.

@@ -140,9 +140,9 @@ fn a_disk_that_fills_under_load_refuses_batches_and_goes_on_when_there_is_room()
     let first = epoch(&engine);
     wait_for("snapshots that go on", || (epoch(&engine) > first + 2).then_some(()));
     wait_for("more refusals", || (refused_as_disk_full(&engine) > 20).then_some(()));
+    let line = engine.log_line(NO_SEGMENT);
     assert_eq!(said(&engine, NO_SEGMENT), 1, "said once: {}", engine.log());
     assert_eq!(engine.ask("/readyz").status, 200);
-    let line = engine.log().lines().find(|line| line.contains(NO_SEGMENT)).unwrap().to_owned();
     told("fill the disk under load", &line, "batches refused disk_full", &["batches will be refused", "free space"]);
     // Killed while the disk is full, it starts again, and refuses again.
     let again = engine.same_place();
@@ -166,7 +166,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
     let ballast = mount.fill(0);
     wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
-    let line = engine.log().lines().find(|line| line.contains("which is tried again")).unwrap().to_owned();
+    let line = engine.log_line("which is tried again");
     told("leave not a block on the disk", &line, "waits", &["no room for the", "free space"]);
     assert_eq!(engine.ask("/v1/videos/top?period=hour&k=3").status, 200, "reads are served");
     // A shutdown does not wait for room, and a start finds none for what it must write: both say so, and lose nothing.
@@ -185,7 +185,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let stood = epoch(&engine);
     std::fs::remove_file(ballast).unwrap();
     wait_for("snapshots that go on", || (epoch(&engine) > stood + 1).then_some(()));
-    assert!(said(&engine, "there was room for") >= 1, "{}", engine.log());
+    engine.log_line("there was room for");
     load.finish().assert_verified();
     assert_eq!(engine.terminate().code, Some(0));
 }
@@ -202,8 +202,7 @@ fn a_first_start_on_a_full_disk_leaves_nothing_that_a_later_one_stumbles_over() 
         mount.fill(blocks * BLOCK as u64);
         match setup.try_start() {
             Ok(engine) => {
-                let log = engine.log();
-                assert!(log.contains("no room for the log, batches will be refused"), "{log}");
+                engine.log_line("no room for the log, batches will be refused");
                 starts += 1;
                 engine.kill();
             }

@@ -98,13 +98,11 @@ fn verify_a_load(engine: &Engine) {
 fn a_start_has_one_line_of_facts() {
     let folder = tempfile::tempdir().unwrap();
     let engine = two_cores(&Setup::new(folder.path())).start();
-    let log = engine.log();
-    let facts: Vec<_> = log.lines().filter(|line| line.contains("io_uring=\"ok\"")).collect();
-    assert_eq!(facts.len(), 1, "{log}");
+    let facts = engine.log_line("io_uring=\"ok\"");
     for fact in
         ["runtime=", "gso_segments=", "gro_segments=", "udp_receive_buffer_bytes=", "clock_source=", "direct_io="]
     {
-        assert!(facts[0].contains(fact), "{fact} in {facts:?}");
+        assert!(facts.contains(fact), "{fact} in {facts}");
     }
 }
 
@@ -178,7 +176,7 @@ fn descriptors_are_raised_and_what_is_left_is_for_http() {
     refused("allow 40 open files", &few, &["the limit on open files is 40", "at least 57", "ulimit -n 65536"]);
     let soft = Setup { shell: "ulimit -Hn 2000; ulimit -Sn 50; exec", ..few.clone() };
     let engine = soft.start();
-    assert!(engine.log().contains("open_files_max=2000"), "the soft limit is raised: {}", engine.log());
+    engine.log_line("open_files_max=2000");
     assert!(!warnings(&engine).iter().any(|line| line.contains("open files")));
     engine.terminate();
     let engine = Setup { shell: "ulimit -n 80; exec", ..few }.start();

@@ -10,7 +10,8 @@ use std::net::{SocketAddr, UdpSocket};
 #[test]
 fn the_ready_line_says_where_the_engine_is() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::start(folder.path());
+    let any = "127.0.0.1:0".to_owned();
+    let engine = Setup { listen: any.clone(), http: any, ..Setup::new(folder.path()) }.start();
     let listen: SocketAddr = engine.address().parse().unwrap();
     let http: SocketAddr = engine.ready["http"].as_str().unwrap().parse().unwrap();
     assert!(listen.port() != 0 && http.port() != 0, "{}", engine.ready);

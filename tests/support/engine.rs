@@ -1,6 +1,6 @@
 //! An engine as a child process: `highwater serve` on a data directory.
 //!
-//! Invariant: a start in its place takes the same ports.
+//! Invariant: a start in its place takes the same ports, which no other program is given meanwhile.
 
 use super::binaries::{binary, command, program};
 use super::http::{self, Answer};
@@ -9,9 +9,16 @@ use super::wait_for;
 use highwater_client::ClientConfig;
 use highwater_proto::Period;
 use serde_json::Value;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+/// Below those that Linux gives to whoever asks for any (`net.ipv4.ip_local_port_range`).
+const PORTS: Range<u16> = 16_384..32_768;
+/// For the cores of one engine.
+const PORTS_EACH: u16 = 8;
 
 /// How an engine is started.
 #[derive(Debug, Clone)]
@@ -48,12 +55,13 @@ pub(crate) struct Ended {
 }
 
 impl Setup {
-    /// A small engine on free ports.
+    /// A small engine on ports of its own.
     pub(crate) fn new(data_dir: &Path) -> Self {
+        let port = free_ports();
         Self {
             data_dir: data_dir.to_owned(),
-            listen: "127.0.0.1:0".to_owned(),
-            http: "127.0.0.1:0".to_owned(),
+            listen: format!("127.0.0.1:{port}"),
+            http: format!("127.0.0.1:{port}"),
             cores: 1,
             runtime: None,
             shards: 16,
@@ -110,7 +118,7 @@ impl Setup {
 }
 
 impl Engine {
-    /// A small engine on free ports.
+    /// A small engine on ports of its own.
     pub(crate) fn start(data_dir: &Path) -> Self {
         Setup::new(data_dir).start()
     }
@@ -130,10 +138,9 @@ impl Engine {
         self.ready["ca"].as_str().unwrap()
     }
 
-    /// How this engine was started, but with the ports that it took: for a start in its place.
+    /// How this engine was started: for a start in its place.
     pub(crate) fn same_place(&self) -> Setup {
-        let http = self.ready["http"].as_str().unwrap().to_owned();
-        Setup { listen: self.address().to_owned(), http, ..self.setup.clone() }
+        self.setup.clone()
     }
 
     /// For the Rust client.
@@ -169,6 +176,11 @@ impl Engine {
         self.child.log()
     }
 
+    /// The first line of its log with these words, once it is there.
+    pub(crate) fn log_line(&self, words: &str) -> String {
+        self.child.log_line(words)
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(self) -> Ended {
         self.child.kill()
@@ -191,6 +203,20 @@ pub(crate) const RUNTIMES: [&str; 2] = ["thread", "glommio"];
 fn next_runtime() -> &'static str {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     RUNTIMES[NEXT.fetch_add(1, Ordering::Relaxed) % RUNTIMES.len()]
+}
+
+/// The first of [`PORTS_EACH`] ports of the loopback interface that nobody uses. The kernel gives none of them to a
+/// program that asks for any port, so that an engine which was killed finds its own free again.
+fn free_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = PORTS.start + (std::process::id() % 997) as u16 * PORTS_EACH;
+    let is_free = |port: &u16| {
+        let local = |port| (Ipv4Addr::LOCALHOST, port);
+        TcpListener::bind(local(*port)).is_ok()
+            && (*port..port + PORTS_EACH).all(|port| UdpSocket::bind(local(port)).is_ok())
+    };
+    let next = || first + NEXT.fetch_add(PORTS_EACH, Ordering::Relaxed) % (PORTS.end - first);
+    std::iter::repeat_with(next).take(1000).find(is_free).unwrap_or_else(|| panic!("no ports of {PORTS:?} are free"))
 }
 
 /// So many of the CPUs that this process may use, in turn, as a list.

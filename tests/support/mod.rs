@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Longest wait for anything that should happen soon; a loaded machine with two cores is given time.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// What the log's line about a recovery says first.
+pub(crate) const RECOVERED: &str = "recovered videos=";
+
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer, for at most `limit`.

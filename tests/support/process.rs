@@ -61,6 +61,11 @@ impl Child {
         self.log.lock().unwrap().clone()
     }
 
+    /// The first line of its log with these words, once it is there: stderr may be read later than stdout.
+    pub(crate) fn log_line(&self, words: &str) -> String {
+        wait_for(words, || self.log().lines().find(|line| line.contains(words)).map(str::to_owned))
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(mut self) -> Ended {
         self.child.kill().unwrap();

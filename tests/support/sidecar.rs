@@ -51,9 +51,9 @@ impl Sidecar {
         http::metric(&self.ask("/metrics").body, name)
     }
 
-    /// What it wrote to stderr so far.
-    pub(crate) fn log(&self) -> String {
-        self.child.log()
+    /// The first line of its log with these words, once it is there.
+    pub(crate) fn log_line(&self, words: &str) -> String {
+        self.child.log_line(words)
     }
 
     /// Asks it to end, by this signal, and waits until it has.

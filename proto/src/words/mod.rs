@@ -13,7 +13,7 @@ mod view;
 
 pub use history::{ClosedList, ClosedPeriod, ClosedPeriods, HistoryAnswer, HistoryBounds, PeriodsAnswer, Unreadable};
 pub use ids::{Epoch, InstanceId, ProducerId, Sequence, TimestampMs};
-pub use period::{Period, Window};
+pub use period::{LISTS, Period, Window};
 pub use ranking::{Board, BoardRow, PeriodCount, Snapshot, VideoCounts};
 pub use verdict::{BatchRefusal, RefusedRange, ViewRefusal};
 pub use view::View;

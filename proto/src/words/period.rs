@@ -30,6 +30,17 @@ pub enum Window {
     Tumbling = 1,
 }
 
+/// Every list that there is: each period in each of its windows, sliding ones first.
+pub const LISTS: [(Period, Window); 7] = [
+    (Period::Hour, Window::Sliding),
+    (Period::Day, Window::Sliding),
+    (Period::Month, Window::Sliding),
+    (Period::AllTime, Window::Sliding),
+    (Period::Hour, Window::Tumbling),
+    (Period::Day, Window::Tumbling),
+    (Period::Month, Window::Tumbling),
+];
+
 impl Period {
     /// Every period, shortest first.
     pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Month, Self::AllTime];

@@ -7,23 +7,13 @@ use crate::batches::{frame_of, owned_view, text};
 use crate::split;
 use highwater_proto::{
     Ack, Batch, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods, DecodeError,
-    Epoch, FrameHeader, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period,
-    PeriodCount, Periods, PeriodsAnswer, ProducerId, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, Unreadable,
-    VideoCounts, ViewRefusal, Welcome, Window,
+    Epoch, FrameHeader, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, LISTS, Lookup,
+    Period, PeriodCount, Periods, PeriodsAnswer, ProducerId, Redirect, RefusedRange, Sequence, Snapshot, Subscribe,
+    Unreadable, VideoCounts, ViewRefusal, Welcome, Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
-
-const BOARDS: [(Period, Window); 7] = [
-    (Period::Hour, Window::Sliding),
-    (Period::Day, Window::Sliding),
-    (Period::Month, Window::Sliding),
-    (Period::AllTime, Window::Sliding),
-    (Period::Hour, Window::Tumbling),
-    (Period::Day, Window::Tumbling),
-    (Period::Month, Window::Tumbling),
-];
 
 fn hello() -> impl Strategy<Value = Hello> {
     let mode = select(vec![HelloMode::New, HelloMode::Resume]);
@@ -89,7 +79,7 @@ fn batch_refused() -> impl Strategy<Value = BatchRefused> {
 }
 
 fn video_counts() -> impl Strategy<Value = VideoCounts> {
-    let counts = subsequence(BOARDS.to_vec(), 0..=7).prop_flat_map(|boards| {
+    let counts = subsequence(LISTS.to_vec(), 0..=7).prop_flat_map(|boards| {
         let numbers = vec((any::<u64>(), proptest::option::of(1u32..=1000)), boards.len());
         (Just(boards), numbers).prop_map(|(boards, numbers)| {
             let count = |((period, window), (view_count, rank))| PeriodCount { period, window, view_count, rank };
@@ -108,7 +98,7 @@ fn video_counts() -> impl Strategy<Value = VideoCounts> {
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
-    let boards = subsequence(BOARDS.to_vec(), 0..=7).prop_flat_map(|boards| {
+    let boards = subsequence(LISTS.to_vec(), 0..=7).prop_flat_map(|boards| {
         let few = prop_oneof![1u64..4, 1u64..1 << 58];
         let videos = vec((text(1..=12), few), 0..30);
         let content = (videos, proptest::option::of(any::<u64>()), any::<u64>(), 0u64..1 << 62);

@@ -153,6 +153,8 @@ pub(crate) struct Engine {
     /// The core that each session has come to.
     pub(crate) sessions: HashMap<SessionId, usize>,
     pub(crate) rolling: Rolling,
+    /// What arrived before is in the closed files, in ms UTC.
+    pub(crate) horizon_ms: u64,
     errands: VecDeque<(usize, StoreRequest)>,
     /// A cut that found the disk full; nothing else is written before it.
     stalled_cut: Option<PreparedCut>,
@@ -162,8 +164,8 @@ pub(crate) struct Engine {
     runs: Gather<Vec<RunRequest>>,
     tops: Gather<CoreTop>,
     snapshots: VecDeque<Snapshot>,
-    top_k: usize,
-    windows: WindowLengths,
+    pub(crate) top_k: usize,
+    pub(crate) windows: WindowLengths,
 }
 
 impl Engine {
@@ -206,6 +208,7 @@ impl Engine {
             time_ms,
             sessions: HashMap::new(),
             rolling: Rolling::default(),
+            horizon_ms: 0,
             errands: VecDeque::new(),
             stalled_cut: None,
             held_cut: None,
@@ -331,6 +334,7 @@ impl Engine {
 
     fn write_cut(&mut self, cut: PreparedCut) -> Result<(), Died> {
         let is_empty = self.store.is_covered(&cut);
+        let horizon_ms = cut.arrivals_from_ms();
         if !is_empty {
             let written = self.store.write_cut(&cut);
             if written.as_ref().is_err_and(StorageError::is_no_space) {
@@ -343,6 +347,7 @@ impl Engine {
                 recycled => recycled?,
             };
         }
+        self.horizon_ms = horizon_ms;
         for core in &mut self.cores {
             let answer = if is_empty { StoreAnswer::CutEmpty } else { StoreAnswer::CutWritten };
             core.answers.push_back(Brought::Answer(answer));

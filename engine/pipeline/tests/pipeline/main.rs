@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 mod client;
+mod closing;
 mod cores;
 mod durability;
 mod edges;

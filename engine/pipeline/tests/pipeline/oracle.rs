@@ -2,20 +2,11 @@
 
 use crate::engine::Setup;
 use crate::world::rows_of;
-use highwater_proto::{Period, Snapshot, VideoCounts, Window};
+use highwater_proto::{LISTS, Period, Snapshot, VideoCounts, Window};
 use highwater_ranking::{CalendarPeriod, Minute, WindowLengths};
+use highwater_storage::{History, StorageError};
+use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// Every period and window that a snapshot lists.
-pub(crate) const BOARDS: [(Period, Window); 7] = [
-    (Period::AllTime, Window::Sliding),
-    (Period::Hour, Window::Sliding),
-    (Period::Day, Window::Sliding),
-    (Period::Month, Window::Sliding),
-    (Period::Hour, Window::Tumbling),
-    (Period::Day, Window::Tumbling),
-    (Period::Month, Window::Tumbling),
-];
 
 /// An accepted view.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +42,7 @@ impl Oracle {
     /// Compares every list of a snapshot in full.
     pub(crate) fn check(&self, snapshot: &Snapshot, k: usize) {
         let minute = Minute::of_ms(snapshot.as_of_ms);
-        for of in BOARDS {
+        for of in LISTS {
             let counts = self.counts(of, minute, snapshot.epoch.0);
             let total_views: u64 = counts.iter().sum();
             let (expected, epoch) = (self.ranked(counts, k), snapshot.epoch.0);
@@ -67,15 +58,46 @@ impl Oracle {
         }
     }
 
-    /// Compares a look-up that was made when all views were counted.
-    pub(crate) fn check_look_up(&self, found: &VideoCounts) {
+    /// Compares a look-up that was made when the views visible in an epoch were counted, and others perhaps.
+    pub(crate) fn check_look_up(&self, found: &VideoCounts, epoch: u64) {
         let minute = Minute::of_ms(found.as_of_ms);
         let video = self.ids.iter().position(|id| **id == *found.video_id).expect("one of the videos");
-        for of in BOARDS {
-            let expected = self.counts(of, minute, u64::MAX)[video];
+        for of in LISTS {
+            let counted = self.counts(of, minute, epoch)[video]..=self.counts(of, minute, u64::MAX)[video];
             let count = found.counts.iter().find(|count| (count.period, count.window) == of);
-            assert_eq!(count.map_or(0, |count| count.view_count), expected, "{of:?} of {}", found.video_id);
+            let count = count.map_or(0, |count| count.view_count);
+            assert!(counted.contains(&count), "{count} is not in {counted:?}: {of:?} of {found:?}");
         }
+    }
+
+    /// Compares all lists of closed periods, and which there are: of every period with a view that came in time.
+    pub(crate) fn check_history(&self, history: &History, k: usize) -> Result<(), StorageError> {
+        CalendarPeriod::ALL.iter().try_for_each(|kind| self.check_closed(*kind, history, k))
+    }
+
+    /// Compares those of one kind.
+    fn check_closed(&self, kind: CalendarPeriod, history: &History, k: usize) -> Result<(), StorageError> {
+        let closed_up_to = history.closed_up_to(kind)?.unwrap_or_default();
+        let mut expected: BTreeMap<Minute, Vec<u64>> = BTreeMap::new();
+        for view in self.views.iter().filter(|view| self.is_in_time(view, kind)) {
+            let period = self.windows.calendar.period_at(kind, view.minute);
+            if period.end <= closed_up_to {
+                expected.entry(period.start).or_insert_with(|| vec![0; self.ids.len()])[view.video] += 1;
+            }
+        }
+        let found = history.periods(kind, None, usize::MAX)?;
+        // A list is written before the period is said to be closed.
+        let is_said = |start: &Minute| self.windows.calendar.period_at(kind, *start).end <= closed_up_to;
+        let found: Vec<Minute> = found.iter().rev().map(|period| period.start).filter(is_said).collect();
+        assert_eq!(found, expected.keys().copied().collect::<Vec<_>>(), "periods of kind {kind:?} that are closed");
+        for (start, counts) in expected {
+            let list = history.list(kind, start)?.expect("it is closed");
+            let (views, videos) = (counts.iter().sum::<u64>(), counts.iter().filter(|count| **count > 0).count());
+            assert_eq!((list.total_views, list.videos), (views, videos as u64), "{kind:?} from {start:?}");
+            let rows: Vec<_> = list.rows.iter().map(|(id, count)| (id.to_string(), *count)).collect();
+            assert_eq!(rows, self.ranked(counts, k), "{kind:?} from {start:?}");
+        }
+        Ok(())
     }
 
     /// The count of every video, of the views visible in an epoch.

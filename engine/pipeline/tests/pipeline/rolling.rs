@@ -3,7 +3,7 @@
 //! A step that meets a failed disk ends this life, as the process would end.
 
 use crate::engine::{Died, Engine};
-use highwater_storage::{HistoryNeeds, RollupDone, RollupPlan, RollupStop, run_rollup};
+use highwater_storage::{RollupDone, RollupPlan, RollupStop, run_rollup};
 
 /// How far the roll-up at hand has come.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl Engine {
     /// One step of a roll-up, which is told to stop after so many sections. Whether one was done.
     pub(crate) fn roll(&mut self, patience: u64) -> Result<bool, Died> {
         match std::mem::take(&mut self.rolling) {
-            Rolling::Idle => match self.store.plan_rollup(&HistoryNeeds::NOTHING) {
+            Rolling::Idle => match self.history().and_then(|history| self.store.plan_rollup(&history.needs()?)) {
                 Ok(plan) => self.rolling = plan.map_or(Rolling::Idle, Rolling::Planned),
                 Err(error) if error.is_no_space() => {}
                 Err(error) => return Err(error.into()),

@@ -46,6 +46,8 @@ struct Tally {
     waits: u64,
     cuts: u64,
     rollups: u64,
+    lists_closed: u64,
+    look_ups: u64,
     digest: u64,
 }
 
@@ -322,7 +324,20 @@ impl Simulation {
     fn publish(&mut self) -> bool {
         let Some(snapshot) = self.engine().publish() else { return false };
         self.check_snapshot(&snapshot);
+        let video = self.below(self.ids.len() as u64) as usize;
+        self.look_up(video);
         true
+    }
+
+    /// Looks a video up at the core that counts it, if that may be asked now: all that is in its last epoch is counted.
+    fn look_up(&mut self, video: usize) {
+        let cores = &mut self.engine.as_mut().expect("the engine lives").cores;
+        for core in cores.iter_mut().filter(|core| core.pipeline.can_look_up()) {
+            if let Ok(counts) = core.pipeline.handle_lookup(&self.ids[video]) {
+                self.oracle.check_look_up(&counts, counts.epoch.0);
+                self.tally.look_ups += 1;
+            }
+        }
     }
 
     fn check_snapshot(&mut self, snapshot: &Snapshot) {
@@ -349,7 +364,8 @@ impl Simulation {
             }
             45..51 => self.engine().errand().map(|_| ()),
             51..53 => self.roll(),
-            53..61 => {
+            53..55 => self.close(),
+            55..61 => {
                 let core = self.some_core();
                 self.engine().answer(core).map(|_| ())
             }
@@ -384,6 +400,19 @@ impl Simulation {
         let patience = if self.chance(4) { self.below(30) } else { u64::MAX };
         self.tally.rollups += u64::from(self.engine().roll(patience)?);
         Ok(())
+    }
+
+    /// Closes some of the periods that are final, or is stopped before.
+    fn close(&mut self) -> Result<(), Died> {
+        let patience = if self.chance(4) { self.below(20) } else { u64::MAX };
+        let periods_max = 1 + self.below(20) as usize;
+        self.tally.lists_closed += self.engine().close_periods(periods_max, patience)?.lists.len() as u64;
+        self.check_history()
+    }
+
+    fn check_history(&mut self) -> Result<(), Died> {
+        let history = self.engine().history()?;
+        Ok(self.oracle.check_history(&history, self.setup.top_k)?)
     }
 
     /// One round in which everything goes on; returns whether anything did.
@@ -450,6 +479,8 @@ fn every_acknowledged_view_is_counted_exactly_once() {
         sum.waits += tally.waits;
         sum.cuts += tally.cuts;
         sum.rollups += tally.rollups;
+        sum.lists_closed += tally.lists_closed;
+        sum.look_ups += tally.look_ups;
     }
     println!("{sum:?}");
     // A simulation in which little happens proves little.
@@ -457,6 +488,7 @@ fn every_acknowledged_view_is_counted_exactly_once() {
     assert!(sum.many_cores > SEEDS && sum.redirects > SEEDS && sum.questions > SEEDS, "{sum:?}");
     assert!(sum.duplicates > SEEDS && sum.batches_refused > 0 && sum.waits > 0 && sum.cuts > SEEDS, "{sum:?}");
     assert!(sum.full_starts > 0 && sum.rollups > SEEDS, "{sum:?}");
+    assert!(sum.lists_closed > SEEDS && sum.look_ups > SEEDS, "{sum:?}");
 }
 
 #[test]

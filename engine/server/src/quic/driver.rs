@@ -15,12 +15,15 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
 use quinn_udp::RecvMeta;
 
+use super::census::Census;
 use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
-use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
+use super::{Application, ConnectionKey, QuicError, QuicLimits, StreamKey, config};
 use crate::{diagnostics::Sockets, tls::ServerTls};
+
+mod ends;
 
 /// Receive calls in one turn.
 const RECEIVE_CALLS_MAX: usize = 4;
@@ -28,8 +31,6 @@ const RECEIVE_CALLS_MAX: usize = 4;
 const RECEIVE_BYTES_PER_TURN: usize = 256 * 1024;
 /// Transmits of one connection before the next one's turn.
 const TRANSMITS_PER_ROUND: usize = 8;
-/// Longest reason phrase of a close; it must fit into one packet.
-const CLOSE_REASON_BYTES_MAX: usize = 512;
 /// Of every so many connections allowed one may be in its handshake before newcomers must prove their address.
 const HANDSHAKES_DIVISOR: usize = 4;
 
@@ -44,9 +45,7 @@ pub struct QuicDriver {
     deadlines: BTreeSet<(Instant, u32)>,
     service_queue: VecDeque<u32>,
     transmit_queue: VecDeque<u32>,
-    /// Connections not lost, of which `handshaking` are not open yet.
-    live: usize,
-    handshaking: usize,
+    census: Census,
     closing: bool,
     response: Vec<u8>,
     now: Instant,
@@ -72,8 +71,7 @@ impl QuicDriver {
             deadlines: BTreeSet::new(),
             service_queue: VecDeque::new(),
             transmit_queue: VecDeque::new(),
-            live: 0,
-            handshaking: 0,
+            census: Census::default(),
             closing: false,
             response: Vec::new(),
             now: Instant::now(),
@@ -120,7 +118,7 @@ impl QuicDriver {
     /// Connections in their handshake or open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.live
+        self.census.live
     }
 
     /// Whether nothing is left of any connection, closed ones included: after [`QuicDriver::close_all`], time to go.
@@ -235,35 +233,6 @@ impl QuicDriver {
         }
     }
 
-    /// Closes a connection with an application close code. What was written but not sent is dropped; the next turn
-    /// tells the application of the loss. `reason` is cut to a length that fits one packet.
-    pub fn close(&mut self, connection: ConnectionKey, code: u32, reason: &str) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(connection.index as usize).and_then(Option::as_deref_mut) else {
-            return;
-        };
-        if link.key != connection || link.phase == Phase::Lost {
-            return;
-        }
-        let end = reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
-        link.transport.close(now, VarInt::from_u32(code), Bytes::copy_from_slice(&reason.as_bytes()[..end]));
-        let before = link.phase;
-        link.lose(LossReason::ClosedHere);
-        self.count_phase(before, Phase::Lost);
-        self.queue_service(connection.index);
-        self.queue_transmit(connection.index);
-    }
-
-    /// Closes every connection and refuses new ones from now on. Turn on until [`QuicDriver::is_idle`], or for as long
-    /// as the shutdown may take: the close packets go out with the next turn already.
-    pub fn close_all(&mut self, code: u32, reason: &str) {
-        self.closing = true;
-        let keys: Vec<_> = self.links.iter().flatten().map(|link| link.key).collect();
-        for key in keys {
-            self.close(key, code, reason);
-        }
-    }
-
     fn receive(&mut self, now: Instant) -> bool {
         let mut bytes_taken = 0;
         for _ in 0..RECEIVE_CALLS_MAX {
@@ -318,14 +287,16 @@ impl QuicDriver {
     fn take_connection(&mut self, now: Instant, incoming: Incoming) {
         self.response.clear();
         let max = self.limits.connections_max;
-        if self.closing || self.live >= max || self.links.iter().flatten().count() >= 2 * max {
+        let connections = self.census.live;
+        if self.closing || connections >= max {
             self.stats.connections_refused += 1;
-            tracing::debug!(peer = %incoming.remote_address(), connections = self.live, max, "refused a connection");
+            tracing::debug!(peer = %incoming.remote_address(), connections, max, "refused a connection");
             let transmit = self.endpoint.refuse(incoming, &mut self.response);
             self.respond(transmit);
             return;
         }
-        if self.handshaking * HANDSHAKES_DIVISOR > max && incoming.may_retry() && !incoming.remote_address_validated() {
+        let crowded = self.census.handshaking * HANDSHAKES_DIVISOR > max;
+        if crowded && incoming.may_retry() && !incoming.remote_address_validated() {
             self.stats.retries_sent += 1;
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.response) {
                 self.respond(transmit);
@@ -342,8 +313,7 @@ impl QuicDriver {
                 self.generation = self.generation.wrapping_add(1);
                 let key = ConnectionKey { index: index as u32, generation: self.generation };
                 self.links[index] = Some(Box::new(Link::new(key, transport)));
-                self.live += 1;
-                self.handshaking += 1;
+                self.census.began();
                 self.queue_service(key.index);
             }
             Err(error) => {
@@ -397,25 +367,19 @@ impl QuicDriver {
             self.stats.handshakes_failed += u64::from(!told);
             tracing::debug!(%key, %reason, opened = told, "a connection ended");
         }
-        self.count_phase(before, after);
+        self.census.moved(index, before, after);
         if drained {
             self.forget(index);
             return round.bytes;
+        }
+        if after == Phase::Lost {
+            self.abandon_surplus();
         }
         if round.more {
             self.queue_service(index);
         }
         self.queue_transmit(index);
         round.bytes
-    }
-
-    fn forget(&mut self, index: u32) {
-        if let Some(link) = self.links[index as usize].take() {
-            if let Some(armed) = link.armed {
-                self.deadlines.remove(&(armed, index));
-            }
-            self.count_phase(link.phase, Phase::Lost);
-        }
     }
 
     /// Sends a connection's packets, a bounded number of them. Returns whether any was sent.
@@ -491,10 +455,5 @@ impl QuicDriver {
         {
             self.transmit_queue.push_back(index);
         }
-    }
-
-    fn count_phase(&mut self, before: Phase, after: Phase) {
-        self.handshaking -= usize::from(before == Phase::Handshaking && after != Phase::Handshaking);
-        self.live -= usize::from(before != Phase::Lost && after == Phase::Lost);
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Sources: RFC 9000 (transport), RFC 9001 (TLS), the documentation of `quinn_proto::Connection`.
 
+mod census;
 mod config;
 mod driver;
 mod drops;

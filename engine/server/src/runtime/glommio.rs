@@ -37,8 +37,10 @@ const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 /// What an executor locks: glommio registers its memory with each of its three rings.
 const MEMLOCK_BYTES_PER_CORE: u64 = 4 * IO_MEMORY_BYTES as u64;
 
-/// How often a busy core lets glommio look at its own rings.
-const PREEMPT_EVERY: Duration = Duration::from_millis(2);
+/// When glommio's timer ends the turn of what runs: practically never. A timer that fires just before the executor
+/// looks for tasks makes glommio 0.9 sleep over those that can run, until something else wakes it, if ever. A core needs
+/// none: it looks at everything in each turn, and the bell alone asks it to yield.
+const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
 /// Longest wait for the bell while there is anybody to hear from, so that a bell that stays silent costs no more.
 const WATCHDOG: Duration = Duration::from_millis(20);
@@ -57,11 +59,7 @@ pub(super) fn spawn(
     let (ready, is_ready) = bounded(1);
     let executor_name = name.to_owned();
     let thread = crate::helpers::spawn(name, move || {
-        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&executor_name)
-            .io_memory(IO_MEMORY_BYTES)
-            .preempt_timer(PREEMPT_EVERY)
-            .make();
+        let executor = builder(Placement::Fixed(cpu)).name(&executor_name).make();
         // The receiver waits for exactly this message.
         match executor {
             Ok(executor) => {
@@ -75,6 +73,11 @@ pub(super) fn spawn(
         Ok(()) => Ok(thread),
         Err(error) => bail!("glommio has no executor for CPU {cpu}: {error}; start with --runtime=thread"),
     }
+}
+
+/// An executor that does no I/O but the bell's.
+fn builder(placement: Placement) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).preempt_timer(PREEMPT_EVERY)
 }
 
 /// Refuses what glommio would answer by silently doing without.
@@ -221,7 +224,7 @@ mod tests {
         test: impl FnOnce(std::net::UdpSocket, Parking, Bell, Rc<Heard>) -> F + Send + 'static,
     ) {
         let run = move || {
-            let executor = LocalExecutorBuilder::default().io_memory(IO_MEMORY_BYTES).make().unwrap();
+            let executor = builder(Placement::Unbound).make().unwrap();
             executor.run(async {
                 let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 socket.set_nonblocking(true).unwrap();
@@ -260,6 +263,25 @@ mod tests {
             }
             later.join().unwrap();
         });
+    }
+
+    #[test]
+    fn whatever_can_run_is_never_slept_over() {
+        let (rounds, round) = bounded(1);
+        thread::spawn(move || {
+            with_bell(|_socket, _parking, _bell, heard| async move {
+                for count in 0..10_000 {
+                    assert_eq!(heard.wait(Duration::from_micros(100)).await, Ended::ByTimer);
+                    glommio::yield_if_needed().await;
+                    // The test that has given up does not listen.
+                    let _ = rounds.send(count);
+                }
+            });
+        });
+        let mut last = 0;
+        while last < 9_999 {
+            last = round.recv_timeout(LONG).unwrap_or_else(|error| panic!("it sleeps after round {last}: {error}"));
+        }
     }
 
     #[test]

@@ -190,6 +190,26 @@ async fn connections_beyond_the_limit_are_refused_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn connections_that_drain_take_no_room_from_newcomers() {
+    let place = tempfile::tempdir().unwrap();
+    let tls = identity(place.path());
+    let engine = Engine::start(&tls, QuicLimits { connections_max: 2, ..QuicLimits::default() }, Mode::Echo);
+    let endpoint = client(&tls);
+    let stays = connect(&endpoint, engine.address).await;
+    for round in 0..20 {
+        let goes = connect(&endpoint, engine.address).await;
+        echo(goes.clone(), round, 5000).await;
+        goes.close(VarInt::from_u32(0), b"");
+        engine.wait_for("room", |seen| seen.connections == 1).await;
+        assert_eq!(engine.seen().lost.len() as u64, round + 1);
+    }
+    echo(stays.clone(), 99, 5000).await;
+    stays.close(VarInt::from_u32(0), b"");
+    engine.wait_for("the end of all", |seen| seen.idle).await;
+    assert_eq!(engine.seen().stats.connections_refused, 0);
+}
+
+#[tokio::test]
 async fn a_crowd_of_newcomers_must_prove_their_address() {
     let place = tempfile::tempdir().unwrap();
     let tls = identity(place.path());
