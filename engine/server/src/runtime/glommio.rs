@@ -38,8 +38,8 @@ const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 const MEMLOCK_BYTES_PER_CORE: u64 = 4 * IO_MEMORY_BYTES as u64;
 
 /// When glommio's timer ends the turn of what runs: practically never. A timer that fires just before the executor
-/// looks for tasks makes glommio 0.9 sleep over those that can run, until something else wakes it, if ever. A core needs
-/// none: it looks at everything in each turn, and the bell alone asks it to yield.
+/// looks for tasks makes glommio 0.9 sleep over those that can run, until something else wakes it, if ever. A core
+/// needs none: it looks at everything in each turn, and the bell alone asks it to yield.
 const PREEMPT_EVERY: Duration = Duration::from_hours(1);
 
 /// Longest wait for the bell while there is anybody to hear from, so that a bell that stays silent costs no more.
