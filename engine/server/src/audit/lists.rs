@@ -1,6 +1,7 @@
 //! The final lists of closed hours, days and months against the counts of their periods.
 //!
-//! Not whether a list is lacking that should be there. Invariant: only lists are compared whose periods are kept.
+//! Invariants: only lists are compared whose periods are kept; a list is lacking only where an older one of its kind is
+//! there, because retention removes the oldest first.
 
 use super::report::{Compared, Difference, Report, time_text};
 use highwater_ranking::{CalendarPeriod, Minute};
@@ -19,7 +20,10 @@ pub(super) fn compare(disk: &Arc<dyn Disk>, tables: &Tables, report: &mut Report
     let mut compared = Compared { what: "history with periods", ..Compared::default() };
     let mut gone: Vec<Minute> = Vec::new();
     for kind in CalendarPeriod::ALL {
-        for period in history.periods(kind, None, usize::MAX)? {
+        let closed_up_to = history.closed_up_to(kind)?.unwrap_or_default();
+        let periods = history.periods(kind, None, usize::MAX)?;
+        find_lacking(&history, tables, kind, &periods, closed_up_to, report)?;
+        for period in periods {
             if !is_kept(tables, &period) {
                 gone.push(period.start);
                 continue;
@@ -41,9 +45,56 @@ pub(super) fn compare(disk: &Arc<dyn Disk>, tables: &Tables, report: &mut Report
     Ok(())
 }
 
+/// Periods that are closed and were viewed, but have no list.
+fn find_lacking(
+    history: &History,
+    tables: &Tables,
+    kind: CalendarPeriod,
+    found: &[ClosedPeriod],
+    closed_up_to: Minute,
+    report: &mut Report,
+) -> Result<(), StorageError> {
+    let Some(oldest) = found.last() else { return Ok(()) };
+    let calendar = tables.calendar();
+    let starts = tables.periods(grain(kind), oldest.end..closed_up_to);
+    let mut viewed: Vec<_> = starts.into_iter().map(|start| calendar.period_at(kind, start)).collect();
+    viewed.dedup();
+    for period in viewed {
+        if found.iter().any(|list| list.start == period.start) || period.start < tables.complete_from(grain(kind)) {
+            continue;
+        }
+        let Some(expected) = close_period(tables, kind, period, CLOSED_ROWS_MAX)? else { continue };
+        // Removed meanwhile, with all that are older.
+        if history.oldest(kind)?.is_none_or(|oldest| expected.start < oldest) {
+            continue;
+        }
+        report.difference(Difference {
+            video_id: String::new(),
+            period: word(kind).to_owned(),
+            start_time: Some(time_text(expected.start)),
+            class: None,
+            stored: 0,
+            recomputed: expected.total_views.to_string(),
+            file: path(kind, expected.start),
+        });
+    }
+    Ok(())
+}
+
 fn is_kept(tables: &Tables, period: &ClosedPeriod) -> bool {
-    let grain = if period.kind == CalendarPeriod::Hour { Grain::Hour } else { Grain::Day };
-    period.start >= tables.complete_from(grain)
+    period.start >= tables.complete_from(grain(period.kind))
+}
+
+/// The grain that the lists of a kind are counted from.
+const fn grain(kind: CalendarPeriod) -> Grain {
+    match kind {
+        CalendarPeriod::Hour => Grain::Hour,
+        CalendarPeriod::Day | CalendarPeriod::Month => Grain::Day,
+    }
+}
+
+fn path(kind: CalendarPeriod, start: Minute) -> String {
+    format!("history/{}-{:010}.top", word(kind), start.0)
 }
 
 const fn word(kind: CalendarPeriod) -> &'static str {
@@ -55,7 +106,7 @@ const fn word(kind: CalendarPeriod) -> &'static str {
 }
 
 fn compare_list(list: &ClosedList, expected: Option<&ClosedList>, report: &mut Report) {
-    let file = format!("history/{}-{:010}.top", word(list.kind), list.start.0);
+    let file = path(list.kind, list.start);
     let mut tell = |video_id: &str, stored: u64, recomputed: String| {
         report.difference(Difference {
             video_id: video_id.to_owned(),

@@ -348,6 +348,16 @@ fn one_wrong_all_time_count_is_found_and_named() {
 }
 
 #[test]
+fn a_list_that_is_lacking_is_named() {
+    let world = lived(5);
+    let path = newest(&world, "history/hour");
+    world.disk.remove(&path).unwrap();
+    let report = world.audit();
+    let [one] = report.differences() else { panic!("{}", report.text()) };
+    assert!(one.file == path && one.stored == 0 && one.recomputed.parse::<u64>().unwrap() > 0, "{one:?}");
+}
+
+#[test]
 fn a_damaged_file_is_told_and_the_other_comparisons_are_made() {
     let world = lived(4);
     let path = newest(&world, "history/month");
