@@ -48,6 +48,18 @@ fn a_generated_load_of_two_producers_is_served_exactly() {
 }
 
 #[test]
+fn views_of_all_ages_are_served_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(folder.path());
+    // Those of two ages leave their windows within a minute or so.
+    let ages = "--age=0s,59m30s,2h,23h59m30s,26h,10d,45d";
+    let load = ["run", "--rate=20000", "--duration=10s", "--videos=20000", "--producers=2", "--batch=1000", ages];
+    let done = Load::verified(&engine, &load).finish();
+    done.assert_verified();
+    assert_eq!(done.figure("views_sent"), 200_000);
+}
+
+#[test]
 fn views_of_the_future_are_refused_by_reason_and_the_rest_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let (now, ahead) = (now_ms(), 3 * HOUR_MS);

@@ -109,7 +109,8 @@ async fn follow(subscriber: &mut Subscriber) -> Result<Infallible, ClientError> 
 fn loaded(engine: &Engine, load: Load) -> Result<Report> {
     let target = Target { client: engine.client()?, producers: 1, batch_views: BATCH_VIEWS, verify: None };
     let rate = Rate::PerSecond(load.rate_per_s);
-    let options = RunOptions { target, rate, duration: load.duration, videos: load.videos, zipf: 1.0, seed: 1 };
+    let options =
+        RunOptions { target, rate, duration: load.duration, videos: load.videos, zipf: 1.0, ages: Vec::new(), seed: 1 };
     let outcome = run_load(&options, &Progress::new())?;
     if let Some(error) = outcome.failure {
         return Err(error.into());

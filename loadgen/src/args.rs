@@ -93,6 +93,9 @@ pub struct RunArgs {
     /// Zipf exponent of the videos' popularity; 0 is uniform.
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     pub zipf: f64,
+    /// How old views are when they are sent, one age for each in turn: 0s,1h,25h makes two of three late.
+    #[arg(long, value_name = "AGE,…", default_value = "0s", value_delimiter = ',', value_parser = age)]
+    pub age: Vec<Duration>,
     /// Seed: the same seed gives the same views.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -144,6 +147,7 @@ impl RunArgs {
             duration: self.duration,
             videos: self.videos,
             zipf: self.zipf,
+            ages: self.age.clone(),
             seed: self.seed,
         })
     }
@@ -184,6 +188,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
     let parsed = parsed.filter(|parsed| !parsed.is_zero());
     parsed.ok_or_else(|| "a time above 0 with its unit, such as 500ms, 10s, 2m or 1h".to_owned())
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    parsed.ok_or_else(|| "a time with its unit, such as 0s, 90m or 25h".to_owned())
 }
 
 fn exponent(text: &str) -> Result<f64, String> {

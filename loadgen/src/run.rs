@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub videos: u32,
     /// Zipf exponent of their popularity; 0 is uniform.
     pub zipf: f64,
+    /// How long before they are due views happened, for each in turn; none is as 0.
+    pub ages: Vec<Duration>,
     /// Seed of all draws.
     pub seed: u64,
 }
@@ -61,6 +63,8 @@ struct Generated {
     ids: GeneratedIds,
     batch_views: u64,
     pace: Pace,
+    /// At least one.
+    ages_ms: Vec<u64>,
     next_batch: u64,
 }
 
@@ -79,11 +83,13 @@ impl Generated {
                 Pace::Planned { rate_per_s, views: planned_views(rate_per_s, options.duration)? }
             }
         };
+        let ages = options.ages.iter().map(|age| age.as_millis() as u64);
         Ok(Self {
             ids: generator.ids(),
             generator,
             batch_views: u64::from(options.target.batch_views),
             pace,
+            ages_ms: if options.ages.is_empty() { vec![0] } else { ages.collect() },
             next_batch: 0,
         })
     }
@@ -139,10 +145,12 @@ impl Workload for Generated {
         let now_ms = wall_ms();
         let mut draws = self.generator.batch(number);
         for view in 0..views {
-            let timestamp_ms = match self.pace {
+            let due_ms = match self.pace {
                 Pace::Planned { rate_per_s, .. } => start.wall_ms + (first + view) * 1000 / rate_per_s,
                 Pace::Max { .. } => now_ms,
             };
+            let age_ms = self.ages_ms[((first + view) % self.ages_ms.len() as u64) as usize];
+            let timestamp_ms = due_ms.saturating_sub(age_ms);
             let draw = draws.draw();
             let pushed = batch.push(&draw.view(timestamp_ms)).map_err(highwater_client::ClientError::from)?;
             if pushed == Pushed::Full {
@@ -181,6 +189,7 @@ mod tests {
             duration: Duration::from_millis(2500),
             videos: 500,
             zipf: 1.0,
+            ages: Vec::new(),
             seed: 1,
         }
     }
@@ -216,6 +225,16 @@ mod tests {
         }
         assert_eq!(total, 3250);
         assert_eq!(dues, [769, 1538, 2307, 2500]);
+    }
+
+    #[test]
+    fn ages_are_taken_in_turn() {
+        let ages = [0, 3600, 90_000].map(Duration::from_secs).to_vec();
+        let mut workload = Generated::new(&RunOptions { ages, ..options(Rate::PerSecond(1000)) }).unwrap();
+        let (mut rows, start) = (Vec::new(), Start::now());
+        workload.fill(&mut builder(), &mut rows, start).unwrap();
+        let age_ms = |number: usize| start.wall_ms + number as u64 - rows[number].timestamp_ms;
+        assert_eq!([0, 1, 2, 3, 4].map(age_ms), [0, 3_600_000, 90_000_000, 0, 3_600_000]);
     }
 
     #[test]

@@ -120,6 +120,7 @@ fn run_options(engine: &Engine, verify: Option<String>) -> RunOptions {
         rate: Rate::PerSecond(20_000),
         duration: Duration::from_secs(1),
         videos: 3000,
+        ages: Vec::new(),
         zipf: 1.0,
         seed: 7,
     }

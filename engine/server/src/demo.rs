@@ -97,6 +97,7 @@ fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions
         duration: arguments.duration.unwrap_or(LOAD_TIME_MAX),
         videos: arguments.videos as u32,
         zipf: 1.0,
+        ages: Vec::new(),
         seed: 1,
     })
 }
