@@ -1,7 +1,7 @@
 //! Engines that die: killed under load, killed after an acknowledgement, damaged behind their back.
 //!
-//! `HIGHWATER_KILLS` sets how often the engine is killed under one load (default 3) and `HIGHWATER_KILL_SEED` when; a
-//! failure names both. What it is not: a power cut; those are simulated in the storage crate.
+//! `HIGHWATER_KILLS` sets how often the engine is killed under one load (default 6) and `HIGHWATER_KILL_SEED` when, and
+//! on how many cores and which runtime it starts again; a failure names both. What it is not: a power cut; those are simulated in the storage crate.
 
 use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
 use crate::support::{Engine, Load, RECOVERED, RUNTIMES, Setup, now_ms, wait_for};
@@ -21,33 +21,39 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn killed_under_load_again_and_again_it_loses_nothing_and_counts_nothing_twice() {
-    RUNTIMES.into_iter().for_each(kill_under_load);
-}
-
-fn kill_under_load(runtime: &'static str) {
-    let kills = setting("HIGHWATER_KILLS", 3);
+    let kills = setting("HIGHWATER_KILLS", 6);
     let seed = setting("HIGHWATER_KILL_SEED", u64::from(std::process::id()));
-    println!("{runtime}: rerun with HIGHWATER_KILLS={kills} HIGHWATER_KILL_SEED={seed}");
+    println!("rerun with HIGHWATER_KILLS={kills} HIGHWATER_KILL_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
-    let mut engine = Setup { runtime: Some(runtime), ..Setup::new(folder.path()) }.start();
-    assert_eq!(engine.ready["runtime"], runtime);
+    let setup = Setup { memory: "1GiB", ..Setup::new(folder.path()) };
+    let cores_max = std::thread::available_parallelism().unwrap().get().min(3);
+    let mut next = || {
+        let runtime = Some(RUNTIMES[random.random_range(0..RUNTIMES.len())]);
+        let cores = random.random_range(1..=cores_max);
+        // Not to wait for anything: to meet the engine at another moment each time.
+        let delay = Duration::from_millis(random.random_range(0..KILL_DELAY_MS_MAX));
+        (Setup { runtime, cores, ..setup.clone() }, delay)
+    };
+    let (first, mut delay) = next();
+    let mut engine = first.start();
     // Each kill takes at most the delay, a restart and a second or two until the first counts are seen.
     let duration = format!("--duration={}s", 3 + 5 * kills);
     let load = ["run", "--rate=20000", &duration, "--videos=30000", "--producers=2", "--batch=500", "--seed=3"];
     let mut load = Load::verified(&engine, &load);
     for kill in 1..=kills {
         wait_for("the first views of this start", || (engine.metric("views_counted_total") > 0).then_some(()));
-        // Not to wait for anything: to meet the engine at another moment each time.
-        std::thread::sleep(Duration::from_millis(random.random_range(0..KILL_DELAY_MS_MAX)));
+        std::thread::sleep(delay);
         assert!(load.runs(), "the load was over before kill {kill} of {kills}: raise its duration");
-        let again = engine.same_place();
         let ended = engine.kill();
         assert_eq!(ended.code, None, "the engine ended by itself before kill {kill}:\n{}", ended.log);
+        let (again, its_delay) = next();
+        delay = its_delay;
         engine = again.start();
     }
     let done = load.finish();
     done.assert_verified();
+    println!("{kills} kills: {} views acknowledged, every one counted once", done.figure("views_acked"));
     assert!(done.figure("reconnects") >= kills, "{done:?}");
     assert!(done.figure("retries") >= 1, "{done:?}");
 }

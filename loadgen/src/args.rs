@@ -191,8 +191,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn age(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
-    parsed.ok_or_else(|| "a time with its unit, such as 0s, 90m or 25h".to_owned())
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok());
+    let days = days.map(|days| Duration::from_hours(24 * u64::from(days)));
+    let parsed = || text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    days.or_else(parsed).ok_or_else(|| "a time with its unit, such as 0s, 90m, 25h or 40d".to_owned())
 }
 
 fn exponent(text: &str) -> Result<f64, String> {
@@ -227,11 +229,12 @@ mod tests {
     #[test]
     fn the_promised_command_lines_parse() {
         let line = "loadgen run --engine=127.0.0.1:4433 --ca=ca.pem --rate=1000000 --duration=10s --videos=1000000 --zipf=1.0 \
-                    --producers=2 --batch=4096 --seed=1 --verify=http://127.0.0.1:8080 --report=r.json";
+                    --producers=2 --batch=4096 --seed=1 --age=0s,90m,40d --verify=http://127.0.0.1:8080 --report=r.json";
         let Command::Run(run) = parse(line).unwrap().command else {
             panic!("not a run");
         };
         assert_eq!((run.rate, run.duration), (Rate::PerSecond(1_000_000), Duration::from_secs(10)));
+        assert_eq!(run.age, [0, 5400, 40 * 86_400].map(Duration::from_secs));
         assert_eq!((run.target.producers, run.target.batch, run.seed), (2, 4096, 1));
         for (shift, expected) in [("--shift-ms=-5000", (-5000, false)), ("--shift-to-now", (0, true)), ("", (0, false))]
         {
@@ -267,6 +270,7 @@ mod tests {
             "run --engine=h:1 --ca=c --duration=10",
             "run --engine=h:1 --ca=c --duration=0s",
             "run --engine=h:1 --ca=c --zipf=-1",
+            "run --engine=h:1 --ca=c --age=1h,old",
             "run --engine=h:1 --ca=c --batch=8193",
             "run --engine=h:1 --ca=c --videos=0",
             "run --engine=h:1 --ca=c --producers=0",

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Longest time for a whole load.
-const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
+const LOAD_TIME_MAX: Duration = Duration::from_secs(1200);
 
 /// A running generator.
 pub(crate) struct Load {
