@@ -54,6 +54,8 @@ pub(super) fn open_directory(disk: &dyn Disk, options: &OpenOptions) -> Result<D
         options.create.write(disk)?;
         return Ok(options.create);
     };
+    // Whoever wrote it may have been killed before the name was durable, and nothing is made before it is.
+    disk.sync_dir("").map_err(|error| StorageError::io("sync directory", ".", error))?;
     if let Some(requested) = options.require_shards.filter(|shards| *shards != directory.shards) {
         let (requested, stored) = (u64::from(requested), u64::from(directory.shards));
         return Err(StorageError::FixedSetting { setting: "shards", requested, stored });

@@ -320,6 +320,24 @@ fn a_kill_at_each_call_followed_by_power_loss() {
 }
 
 #[test]
+fn two_starts_that_end_at_any_call_leave_a_directory_to_start_on() {
+    let start = |disk: &MemoryDisk, calls| {
+        disk.fail_after(calls);
+        let started = Store::open(disk.clone(), options());
+        disk.restart();
+        started.map(drop)
+    };
+    for (first, second) in (0..12).flat_map(|first| (0..24).map(move |second| (first, second))) {
+        for seed in 0..4 {
+            let disk = MemoryDisk::new();
+            let ends = [start(&disk, first), start(&disk, second)];
+            let opened = Store::open(disk.crash(seed), options());
+            assert!(opened.is_ok(), "calls {first} and {second}, seed {seed}: {ends:?}, then {:?}", opened.err());
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_is_found_when_preparing_and_covered_segments_are_used_again() {
     let disk = MemoryDisk::new();
     let mut promised = Promised::default();
