@@ -6,6 +6,7 @@
 mod ending;
 mod fate;
 mod setup;
+mod tally;
 mod traffic;
 
 use crate::client::{Client, Link};
@@ -22,34 +23,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash};
+use tally::Tally;
 
 const SEEDS: u64 = 200;
 const STEPS: u32 = 900;
 const MINUTE_MS: u64 = 60_000;
-
-/// What a run came to.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    lives: u64,
-    /// Lives with more than one core.
-    many_cores: u64,
-    redirects: u64,
-    questions: u64,
-    deaths: u64,
-    /// Starts refused for want of room on the disk.
-    full_starts: u64,
-    snapshots: u64,
-    batches: u64,
-    duplicates: u64,
-    views_refused: u64,
-    batches_refused: u64,
-    waits: u64,
-    cuts: u64,
-    rollups: u64,
-    lists_closed: u64,
-    look_ups: u64,
-    digest: u64,
-}
 
 struct Simulation {
     random: ChaCha8Rng,
@@ -462,26 +440,19 @@ fn every_acknowledged_view_is_counted_exactly_once() {
         println!("{:?}", run(seed));
         return;
     }
-    let mut sum = Tally::default();
-    for seed in 0..SEEDS * number("HIGHWATER_CASES").unwrap_or(1) {
-        let tally = run(seed);
-        sum.lives += tally.lives;
-        sum.many_cores += tally.many_cores;
-        sum.redirects += tally.redirects;
-        sum.questions += tally.questions;
-        sum.deaths += tally.deaths;
-        sum.full_starts += tally.full_starts;
-        sum.snapshots += tally.snapshots;
-        sum.batches += tally.batches;
-        sum.duplicates += tally.duplicates;
-        sum.views_refused += tally.views_refused;
-        sum.batches_refused += tally.batches_refused;
-        sum.waits += tally.waits;
-        sum.cuts += tally.cuts;
-        sum.rollups += tally.rollups;
-        sum.lists_closed += tally.lists_closed;
-        sum.look_ups += tally.look_ups;
-    }
+    let seeds = SEEDS * number("HIGHWATER_CASES").unwrap_or(1);
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let sum_of = |first: u64| {
+        let mut sum = Tally::default();
+        (first..seeds).step_by(threads as usize).for_each(|seed| sum.add(&run(seed)));
+        sum
+    };
+    let sum = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..threads).map(|first| scope.spawn(move || sum_of(first))).collect();
+        let mut sum = Tally::default();
+        runs.into_iter().for_each(|run| sum.add(&run.join().unwrap()));
+        sum
+    });
     println!("{sum:?}");
     // A simulation in which little happens proves little.
     assert!(sum.deaths > SEEDS && sum.snapshots > 10 * SEEDS && sum.batches > 10 * SEEDS, "{sum:?}");
