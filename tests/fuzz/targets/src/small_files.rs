@@ -6,12 +6,14 @@ use highwater_ranking::{Calendar, CalendarPeriod, Minute};
 use highwater_storage::{CLOSED_ROWS_MAX, History, MemoryDisk, OpenOptions, StorageError, Store, Tables};
 
 use crate::bounds::{assert_told, bounded};
-use crate::directory::{DIRECTORY, data_directory, disk, options, shared, state_file};
+use crate::directory::{DIRECTORY, data_directory, disk, options, shared};
 use crate::seals::{list_file, small_file};
 
 const LIST: &str = "history/hour-0000000060.top";
 const CLOSED: &str = "history/closed.hw";
 const START: Minute = Minute(60);
+/// Of `state.hw`: behind its seal, the directory, the lease and the minute.
+const GENERATION_AT: usize = 12 + 16 + 8 + 4;
 /// A row of two bytes becomes a text of its own and an entry of 24, in a list that may hold twice as many while it
 /// grows.
 const FACTOR: usize = 64;
@@ -97,7 +99,16 @@ fn store_state(file: &[u8]) {
         Ok(store)
     };
     match bounded(file.len(), FACTOR, CONSTANT_BYTES, start) {
-        Ok(_) => assert_ne!(file, state_file(0), "a log that is open is looked for"),
+        Ok(mut store) => {
+            let stated = file[GENERATION_AT..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+            if let Some(next) = stated.and_then(|generation| generation.checked_add(1)) {
+                assert_eq!(
+                    store.open_generations(1).expect("there is room"),
+                    next,
+                    "a start has a generation of its own"
+                );
+            }
+        }
         Err(error) => assert_told(&error, &["state.hw", "cuts/", "log-"]),
     }
 }
