@@ -6,7 +6,7 @@
 //! Body of `state.hw`: directory id u128, epoch_lease_end u64, time_minute u32, generation u32, logs_open u32,
 //! cuts_known u64, closed_count u32, then for each closed generation: log u32, generation u32, end u64.
 
-use highwater_proto::Epoch;
+use highwater_proto::{CORES_MAX, Epoch};
 use highwater_ranking::Minute;
 
 use crate::codec::{PutLe, TakeLe};
@@ -89,7 +89,9 @@ impl StoreState {
             closed: Vec::new(),
         };
         let closed_count = reader.u32()? as usize;
-        if reader.left() != closed_count.checked_mul(CLOSED_BYTES)? {
+        // A start looks for each log that is open.
+        let are_few = state.logs_open as usize <= CORES_MAX;
+        if !are_few || reader.left() != closed_count.checked_mul(CLOSED_BYTES)? {
             return None;
         }
         for _ in 0..closed_count {

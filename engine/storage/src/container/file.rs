@@ -347,7 +347,8 @@ impl SectionFile {
     /// Reads the header at `offset`, which is not verified without its payload.
     fn section_header(&self, offset: u64) -> Result<SectionHeader, StorageError> {
         let end = self.footer.file_len - FOOTER_BYTES as u64;
-        let room = end.checked_sub(offset + SECTION_HEADER_BYTES as u64).ok_or_else(|| self.unverified(offset))?;
+        let payload_at = offset.checked_add(SECTION_HEADER_BYTES as u64);
+        let room = payload_at.and_then(|at| end.checked_sub(at)).ok_or_else(|| self.unverified(offset))?;
         let mut head = [0; SECTION_HEADER_BYTES];
         self.file.read_at(&mut head, offset).map_err(|error| StorageError::io("read", &self.path, error))?;
         SectionHeader::decode(&head).filter(|header| header.payload_len <= room).ok_or_else(|| self.unverified(offset))

@@ -137,9 +137,20 @@ impl Tables {
     pub fn base_counts(&self, shard: u16, sums: &mut SlotSums) -> Result<(), StorageError> {
         let Some(base) = self.chains.base() else { return Ok(()) };
         let file = base.source.open(&*self.disk, self.directory.id)?;
+        let mut known = 0;
         file.sections_of::<StorageError>(&base.source.blocks, shard, |section| {
-            if let CutSection::AllTime { first_slot, counts, .. } = section {
-                (first_slot..).zip(counts).for_each(|(slot, count)| sums.add_one(slot, *count));
+            match section {
+                CutSection::Ids { lens, .. } => known += lens.len(),
+                CutSection::AllTime { first_slot, counts, .. } => {
+                    let end = first_slot as usize + counts.len();
+                    // A slot takes a place in the sums, and so do all before it.
+                    if end > known {
+                        let what = format!("counts of shard {shard} are of slots {first_slot} to {end} of {known}");
+                        return Err(StorageError::damaged(file.path(), 0, what));
+                    }
+                    (first_slot..).zip(counts).for_each(|(slot, count)| sums.add_one(slot, *count));
+                }
+                _ => {}
             }
             Ok(())
         })

@@ -1,0 +1,6 @@
+//! The fuzzer of `producers`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    highwater_fuzz_targets::run("producers", data);
+});
