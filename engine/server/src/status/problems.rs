@@ -98,9 +98,9 @@ pub(super) fn problems(facts: &Facts, before: &Page, now: &Page) -> Vec<Problem>
 fn of_core(core: &CoreFacts, facts: &Facts, tell: &mut impl FnMut(String, &'static str)) {
     let name = &core.core;
     if let Some(busy) = core.busy_permille.filter(|busy| *busy > BUSY_MAX_PERMILLE) {
-        let (busy, max) = (busy / 10, BUSY_MAX_PERMILLE / 10);
+        let (whole, tenths, max) = (busy / 10, busy % 10, BUSY_MAX_PERMILLE / 10);
         let remedy = "the core is near its limit: more --cores; if it is one alone, load is uneven";
-        tell(format!("core {name} is {busy} % busy, above {max} %"), remedy);
+        tell(format!("core {name} is {whole}.{tenths} % busy, above {max} %"), remedy);
     }
     if let Some(turn) = core.loop_turn_us_max.filter(|turn| *turn > LOOP_TURN_MAX_US) {
         let remedy = "its CPU is not its own: keep other work off the CPUs of --cores and --helper-cores";

@@ -76,7 +76,7 @@ fn an_engine_that_is_well_has_no_problem() {
 fn each_wrong_figure_is_told_with_its_remedy() {
     let cases = [
         ("highwater_snapshot_age_ms 300", "highwater_snapshot_age_ms 5001", "5001 ms old", "disk is full"),
-        ("permille{core=\"2\"} 800", "permille{core=\"2\"} 801", "core 2 is 80 % busy", "more --cores"),
+        ("permille{core=\"2\"} 800", "permille{core=\"2\"} 801", "core 2 is 80.1 % busy", "more --cores"),
         ("us_max{core=\"0\"} 400", "us_max{core=\"0\"} 100001", "100001 µs", "keep other work off"),
         ("waiting{core=\"0\"} 5", "waiting{core=\"0\"} 524288", "lanes into core 0 are 50 % full", "more --cores"),
         ("connections{core=\"0\"} 3", "connections{core=\"0\"} 81", "81 % of its connections", "refused"),

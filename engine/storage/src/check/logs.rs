@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Context, RESTORE, known, measure};
 use crate::check::report::{CheckReport, CheckedFiles, CheckedKind};
 use crate::error::StorageError;
-use crate::log::{GenerationScan, LogEnd, SegmentOwed, SegmentScan, scan_generation, torn_tail, verify_segment};
+use crate::log::{GenerationScan, SegmentOwed, SegmentScan, scan_generation, torn_tail, verify_segment};
 use crate::position::{
     LogIdentity, LogNumber, LogPosition, SegmentNumber, log_directory, parse_segment_name, segment_path,
 };
+use crate::record::RecordKind;
 use crate::store::log_directories;
 
 const KIND: CheckedKind = CheckedKind::Log;
@@ -37,6 +38,14 @@ struct Generation<'c> {
 struct Replayed {
     from: u64,
     expected_end: Option<u64>,
+}
+
+/// What was replayed.
+struct Beyond {
+    /// Where the generation ends.
+    end: u64,
+    batches: u64,
+    views: u64,
 }
 
 /// Checks all logs; `covered` is up to where the newest cut covers them, none when that cannot be read.
@@ -114,10 +123,10 @@ impl Generation<'_> {
         let recorded = self.replayed.as_ref().and_then(|replayed| replayed.expected_end);
         let mut owed = SegmentOwed { end: recorded, covered: self.covered };
         if let Some(replayed) = &self.replayed
-            && let Some(end) = report.take(KIND, self.replay(replayed), RESTORE)
+            && let Some(beyond) = report.take(KIND, self.replay(replayed), RESTORE)
         {
-            owed.end = Some(end.end.position);
-            self.tell_replayed(replayed, &end, report);
+            owed.end = Some(beyond.end);
+            self.tell_replayed(replayed, &beyond, report);
         }
         for segment in segments {
             let scan = SegmentScan { identity: self.identity, segment_bytes: self.segment_bytes, segment: *segment };
@@ -131,26 +140,34 @@ impl Generation<'_> {
         }
     }
 
-    fn replay(&self, replayed: &Replayed) -> Result<LogEnd, StorageError> {
+    fn replay(&self, replayed: &Replayed) -> Result<Beyond, StorageError> {
         let Replayed { from, expected_end } = *replayed;
         let (identity, segment_bytes) = (self.identity, self.segment_bytes);
         let scan = GenerationScan { identity, segment_bytes, from, expected_end };
-        scan_generation(&*self.context.disk, &scan, |_| Ok(()))
+        let (mut batches, mut views) = (0, 0);
+        let end = scan_generation::<StorageError>(&*self.context.disk, &scan, |record| {
+            if record.header.kind == RecordKind::Batch {
+                batches += 1;
+                views += u64::from(record.header.view_count);
+            }
+            Ok(())
+        })?;
+        Ok(Beyond { end: end.end.position, batches, views })
     }
 
-    fn tell_replayed(&self, replayed: &Replayed, end: &LogEnd, report: &mut CheckReport) {
+    fn tell_replayed(&self, replayed: &Replayed, beyond: &Beyond, report: &mut CheckReport) {
         let (dir, generation) = (log_directory(self.identity.log), self.identity.generation);
-        if end.records > 0 {
-            let records = end.records;
+        let Beyond { end, batches, views } = *beyond;
+        if batches > 0 {
             report.note(format!(
-                "{dir}: {records} records of generation {generation} lie beyond the newest cut file: the next start \
-                 replays them"
+                "{dir}: {batches} batches with {views} views of generation {generation} lie beyond the newest cut \
+                 file: the next start replays them"
             ));
         }
         if replayed.expected_end.is_some() {
             return;
         }
-        let tail = torn_tail(&*self.context.disk, self.identity, self.segment_bytes, end.end.position);
+        let tail = torn_tail(&*self.context.disk, self.identity, self.segment_bytes, end);
         if let Some(Some((file, offset))) = report.take(KIND, tail, RESTORE) {
             report.note(format!(
                 "{file} at byte {offset}: a torn tail, of which nothing was acknowledged: the next start leaves it out"

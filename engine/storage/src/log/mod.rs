@@ -11,5 +11,5 @@ mod writer;
 pub use device::{GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
 pub use scan::{GenerationScan, LogEnd, scan_generation};
 pub(crate) use scan::{SegmentScan, SegmentScanned, refuse_lost_records, scan_segment};
-pub(crate) use verify::{SegmentFacts, SegmentOwed, torn_tail, verify_segment};
+pub(crate) use verify::{SegmentOwed, torn_tail, verify_segment};
 pub use writer::{AppendRoom, DurableRecord, LogLimits, LogWriter};

@@ -27,11 +27,6 @@ impl Slots {
         self.ids.iter().all(|(shard, ids)| *ids == self.counts.get(shard).copied().unwrap_or(0))
     }
 
-    /// Ids of all shards.
-    pub(crate) fn ids(&self) -> u64 {
-        self.ids.values().map(|ids| u64::from(*ids)).sum()
-    }
-
     /// Refuses ids and counts that do not follow those before them, runs of unknown slots, and unknown shards.
     pub(crate) fn check(&mut self, path: &str, section: &CutSection<'_>) -> Result<(), StorageError> {
         let refuse = |what: String| Err(StorageError::damaged(path, 0, what));
