@@ -12,6 +12,7 @@ mod e2e;
 mod history;
 mod hostile;
 mod live;
+mod operating;
 mod rude;
 mod runtimes;
 mod sidecars;

@@ -46,7 +46,7 @@ fn last_words(log: &str) -> &str {
 }
 
 /// Every file below a folder but the lock, with its length and checksum: to see that nothing has changed.
-fn contents(folder: &Path) -> Vec<(String, u64, u32)> {
+pub(crate) fn contents(folder: &Path) -> Vec<(String, u64, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use highwater_storage::{Access, Disk, DiskFile};
 use rustix::fs::{FlockOperation, flock, statvfs};
 
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 /// Owner reads and writes, group reads.
 const FILE_MODE: u32 = 0o640;
 

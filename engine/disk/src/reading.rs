@@ -1,19 +1,24 @@
 //! A data directory that is only looked at: by another process than the engine's, beside it or without one.
 //!
-//! Blocking. Invariant: nothing is made, changed, removed or locked; whatever would is refused.
+//! Blocking. Invariant: nothing is made, changed or removed, and nothing locked unless it is asked for; whatever would
+//! is refused.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use highwater_storage::{Access, Disk, DiskFile};
+use rustix::fs::{FlockOperation, flock};
 
-use crate::files::{FileDiskError, OpenFile, names_in};
+use crate::files::{FileDiskError, LOCK_FILE, OpenFile, names_in};
 
 /// A data directory, for reading.
 #[derive(Debug, Clone)]
 pub struct ReadingDisk {
     root: PathBuf,
+    /// Keeps engines away until the last clone is gone.
+    _lock: Option<Arc<File>>,
 }
 
 impl ReadingDisk {
@@ -33,7 +38,27 @@ impl ReadingDisk {
         if let Some(stranger) = highwater_storage::stranger(&names) {
             return Err(FileDiskError::Foreign { path: path(), stranger: stranger.to_owned() });
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), _lock: None })
+    }
+
+    /// Takes a directory that no engine has, and keeps engines away from it; other readers may have it meanwhile.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), and when an engine has it.
+    pub fn open_at_rest(root: &Path) -> Result<Self, FileDiskError> {
+        let disk = Self::open(root)?;
+        let path = || root.display().to_string();
+        let failed = |operation, source| FileDiskError::Io { operation, path: path(), source };
+        let lock = match File::open(root.join(LOCK_FILE)) {
+            // No engine has ever had it under this name, as with a copy.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(disk),
+            opened => opened.map_err(|source| failed("open the lock of", source))?,
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Self { _lock: Some(Arc::new(lock)), ..disk }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(FileDiskError::InUse { path: path() }),
+            Err(errno) => Err(failed("lock", errno.into())),
+        }
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -108,6 +133,22 @@ mod tests {
         assert!(disk.open("lock", Access::Write).is_err() && disk.remove("lock").is_err());
         assert!(disk.rename("lock", "key").is_err());
         assert_eq!(disk.list("").unwrap(), ["cuts", "lock"]);
+    }
+
+    #[test]
+    fn a_directory_at_rest_is_kept_from_engines_and_shared_with_readers() {
+        let temporary = tempfile::tempdir().unwrap();
+        ReadingDisk::open_at_rest(temporary.path()).unwrap();
+        assert!(!temporary.path().join("lock").exists(), "nothing is made");
+        let engine = FileDisk::open(temporary.path()).unwrap();
+        let in_use = |error| matches!(error, FileDiskError::InUse { .. });
+        assert!(in_use(ReadingDisk::open_at_rest(temporary.path()).unwrap_err()));
+        drop(engine);
+        let reader = ReadingDisk::open_at_rest(temporary.path()).unwrap();
+        let other = ReadingDisk::open_at_rest(temporary.path()).unwrap().clone();
+        assert!(in_use(FileDisk::open(temporary.path()).unwrap_err()));
+        drop((reader, other));
+        FileDisk::open(temporary.path()).unwrap();
     }
 
     #[test]

@@ -67,6 +67,14 @@ Tables:
 Exit codes:
   0 done, 1 failed, 2 wrong usage: nothing was begun.";
 
+/// Below the full help of `highwater status`.
+const STATUS_HELP: &str = "\
+Exit codes:
+  0 ready, and nothing is wrong
+  1 not ready, or no engine answers
+  2 wrong usage: nothing was asked
+  3 ready, but something is wrong: see the problems at the end of the page";
+
 const SIZE_BYTES_MAX: u64 = 1 << 50;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -103,6 +111,14 @@ pub enum Command {
     ///
     /// It changes nothing and may run beside the engine. Exit code 0 when all agrees, 1 when anything differs.
     Audit(AuditArguments),
+    /// Read everything in the data directory of an engine that is stopped, and say what is damaged.
+    ///
+    /// It changes nothing; no engine can start on the directory meanwhile. Where one runs, use audit. Exit code 0 when
+    /// all is sound, 1 when anything is damaged or the directory is none.
+    Check(CheckArguments),
+    /// Say how a running engine is, in one page, with what is wrong and what to do.
+    #[command(after_long_help = STATUS_HELP)]
+    Status(StatusArguments),
     /// Check a configuration file, or print an example of one.
     Config(ConfigArguments),
     /// Print the man page, or write one for each command.
@@ -361,12 +377,38 @@ pub struct AuditArguments {
     pub ca: Option<PathBuf>,
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub format: AuditFormat,
+    pub format: ReportFormat,
+}
+
+/// Flags of `highwater check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArguments {
+    /// The data directory; it is read, and nothing in it is changed.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: ReportFormat,
+}
+
+/// Flags of `highwater status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArguments {
+    /// Where the engine answers HTTP, such as http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", value_parser = units::http_url)]
+    pub engine: String,
+    /// How long it is watched for what grows, 1s to 60s.
+    #[arg(long, default_value = "2s", value_name = "DURATION",
+        value_parser = |text: &str| duration(text, Duration::from_secs(1)..=Duration::from_secs(60)))]
+    pub over: Duration,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: ReportFormat,
 }
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum AuditFormat {
+pub enum ReportFormat {
     /// A line for each thing.
     #[default]
     Text,

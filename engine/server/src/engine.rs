@@ -146,6 +146,7 @@ impl Engine {
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
         let (archive, storage) = (Arc::default(), SharedFigures::default());
         let metrics = MetricsText {
+            instance: directory.instance,
             memory_bytes: arguments.memory.as_u64(),
             connections_max,
             drops,

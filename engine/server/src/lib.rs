@@ -8,6 +8,7 @@
 pub mod archivist;
 pub mod args;
 pub mod audit;
+pub mod check;
 pub mod checks;
 pub mod closed_lists;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod screen;
 pub mod serve;
 pub mod sidecar;
 pub mod snapshots;
+pub mod status;
 pub mod storekeeper;
 pub mod streams;
 pub mod tls;

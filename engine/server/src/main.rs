@@ -1,6 +1,6 @@
 //! The binary `highwater`.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage. Stdout carries only what was asked for; all else goes to stderr.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage; what else `status` ends with is in its help. Stdout carries only what was asked for; all else goes to stderr.
 
 use highwater::args::Command;
 use highwater::config;
@@ -31,6 +31,11 @@ fn main() -> ExitCode {
         Command::Top(arguments) => highwater::top::top(arguments),
         Command::Export(arguments) => highwater::export::export(arguments),
         Command::Audit(arguments) => highwater::audit::audit(arguments),
+        Command::Check(arguments) => highwater::check::check(arguments),
+        Command::Status(arguments) => match highwater::status::status(arguments) {
+            Ok(state) => return ExitCode::from(state.exit_code()),
+            Err(error) => Err(error),
+        },
         Command::Config(arguments) => config::pages::config(&arguments.command),
         Command::Man(arguments) => config::pages::man(arguments.out.as_deref()),
         Command::Completions(arguments) => config::pages::completions(arguments.shell),

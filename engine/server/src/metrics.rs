@@ -9,7 +9,7 @@ use crate::quic::KernelDrops;
 use crate::rollups::{SharedFigures, StorageFigures};
 use crate::snapshots::CoreStatus;
 use highwater_pipeline::Stats;
-use highwater_proto::{BatchRefusal, CloseReason, Snapshot, ViewRefusal};
+use highwater_proto::{BatchRefusal, CloseReason, InstanceId, Snapshot, ViewRefusal};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +23,8 @@ use std::time::Duration;
 /// What does not change while the engine runs.
 #[derive(Debug, Clone)]
 pub struct MetricsText {
+    /// Of the data directory.
+    pub instance: InstanceId,
     /// `--memory`, in bytes.
     pub memory_bytes: u64,
     /// Connections allowed at once.
@@ -49,6 +51,12 @@ struct Board {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCore {
     core: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+    instance: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +116,9 @@ impl MetricsText {
             let help = "Datagrams that the kernel dropped because a core was late";
             page.counter("udp_drops", help, drops.iter().sum());
         }
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), instance: self.instance.to_string() }).set(1);
+        page.registry.register("engine_info", "Version and instance of the engine, always 1", build);
         page.gauge("memory_limit_bytes", "What --memory allows", self.memory_bytes);
         page.gauge("connections_max", "Connections allowed at once", self.connections_max);
         if let Some(bytes) = resident_bytes() {
@@ -247,6 +258,7 @@ mod tests {
         let gauges = ArchiveGauges::default();
         gauges.given_up.store(5, Ordering::Relaxed);
         let text = MetricsText {
+            instance: InstanceId(10),
             memory_bytes: 1 << 30,
             connections_max: 64,
             drops,
@@ -264,6 +276,9 @@ mod tests {
         assert!(page.contains("highwater_views_refused_total{reason=\"future_beyond_skew\"} 6"), "{page}");
         assert!(page.contains("highwater_snapshot_age_ms 12"), "{page}");
         assert!(page.contains("highwater_archive_segments_given_up_total 5"), "{page}");
+        let info =
+            format!("highwater_engine_info{{version=\"{}\",instance=\"{:032x}\"}} 1", env!("CARGO_PKG_VERSION"), 10);
+        assert!(page.contains(&info), "{page}");
         assert!(page.contains("highwater_file_bytes{kind=\"base\"} 0"), "{page}");
         for reason in BatchRefusal::ALL {
             assert!(page.contains(&format!("batches_refused_total{{reason=\"{}\"}}", reason.as_str())), "{page}");

@@ -271,15 +271,34 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// Whether a file of the directory is what its name says; nothing is made.
+///
+/// # Errors
+/// When it cannot be read, or is not.
+pub fn check_file(path: &Path) -> Result<(), TlsError> {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("ca.pem" | "cert.pem") => read_chain(path, REMAKE_REMEDY).map(drop),
+        Some("ca-key.pem" | "key.pem") => read_private_key(path, REMAKE_REMEDY).map(drop),
+        _ => {
+            let bytes = fs::read(path).map_err(|source| file_error("read", path, source))?;
+            parse_reset_key(path, &bytes).map(drop)
+        }
+    }
+}
+
+fn parse_reset_key(path: &Path, bytes: &[u8]) -> Result<[u8; 32], TlsError> {
+    bytes.try_into().map_err(|_| TlsError::Unusable {
+        cause: format!("it has {} bytes, not 32", bytes.len()),
+        path: path.to_owned(),
+        remedy: "remove it; a new one is made",
+    })
+}
+
 /// Reads the key of the stateless resets, or makes it.
 fn reset_key(directory: &Path) -> Result<[u8; 32], TlsError> {
     let path = directory.join("reset.key");
     match fs::read(&path) {
-        Ok(bytes) => bytes.as_slice().try_into().map_err(|_| TlsError::Unusable {
-            cause: format!("it has {} bytes, not 32", bytes.len()),
-            path,
-            remedy: "remove it; a new one is made",
-        }),
+        Ok(bytes) => parse_reset_key(&path, &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = [0; 32];
             rand::rng().fill_bytes(&mut key);

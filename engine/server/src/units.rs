@@ -224,6 +224,19 @@ pub fn remote(text: &str) -> Result<String, String> {
     Err("an address to dial is a host and a port, such as engine.example:4433, 127.0.0.1:4433 or [::1]:4433".to_owned())
 }
 
+/// Reads where HTTP is answered, without a path.
+///
+/// # Errors
+/// A text that says what is allowed.
+pub fn http_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let is_plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
+    if url.strip_prefix("http://").is_some_and(is_plain) {
+        return Ok(url.to_owned());
+    }
+    Err("where HTTP is answered is http://, a host and a port, such as http://127.0.0.1:8080".to_owned())
+}
+
 /// Reads a name that a certificate may bear: of a host, or an IP address.
 ///
 /// # Errors
@@ -382,6 +395,15 @@ mod tests {
         ] {
             let refused = kept(text).unwrap_err();
             words.iter().for_each(|word| assert!(refused.contains(word), "{text}: {word:?} is not said: {refused}"));
+        }
+    }
+
+    #[test]
+    fn plain_http_addresses_are_read() {
+        assert_eq!(http_url("http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(http_url("http://[::1]:8080").unwrap(), "http://[::1]:8080");
+        for wrong in ["127.0.0.1:8080", "https://engine:8080", "http://", "http:///", "http://engine/metrics"] {
+            assert!(http_url(wrong).unwrap_err().contains("http://127.0.0.1:8080"), "{wrong}");
         }
     }
 

@@ -24,7 +24,9 @@ fn printed(arguments: &[&str]) -> String {
 #[test]
 fn help_names_every_command_and_flag() {
     let text = printed(&["--help"]);
-    for command in ["serve", "sidecar", "demo", "top", "export", "config", "man", "completions"] {
+    for command in
+        ["serve", "sidecar", "demo", "top", "export", "audit", "check", "status", "config", "man", "completions"]
+    {
         assert!(text.contains(&format!("\n  {command}")), "{command}: {text}");
     }
     // The example is made of the definition, so it knows every setting.
@@ -58,6 +60,9 @@ fn wrong_usage_exits_with_2() {
         &["top"],
         &["demo", "--duration=10"],
         &["demo", "--rate=0"],
+        &["check"],
+        &["status"],
+        &["status", "--engine=http://127.0.0.1:8080", "--over=2"],
         &["config"],
         &["config", "check"],
         &["completions", "tcsh"],

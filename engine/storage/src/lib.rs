@@ -8,6 +8,7 @@
 mod archive;
 mod base;
 mod chains;
+mod check;
 mod codec;
 mod container;
 mod cut;
@@ -32,6 +33,7 @@ pub use archive::{
     AcceptedViews, ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePart, ArchiveRange, ArchiveReader, ArchiveRetention,
     ArchiveShed, ArchivedBatch,
 };
+pub use check::{CheckFinding, CheckReport, CheckedFiles, CheckedKind, check};
 pub use container::{CutHeader, CutSection};
 pub use directory::Directory;
 pub use disk::{Access, Disk, DiskFile};
@@ -57,7 +59,7 @@ pub use record::{
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
 pub use store::{
-    ArchiveFigures, ArchivePlan, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, Store, StoreFigures,
-    stranger,
+    ArchiveFigures, ArchivePlan, CUT_RESERVE_BYTES, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut,
+    Store, StoreFigures, stranger,
 };
 pub use tables::{BaseFacts, Grain, ShardIdList, SlotSums, TableFile, Tables};

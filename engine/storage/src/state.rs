@@ -65,8 +65,7 @@ impl StoreState {
     }
 
     pub(crate) fn read(disk: &dyn Disk, directory: DirectoryId) -> Result<Option<Self>, StorageError> {
-        let Some(body) = sealed::read(disk, &KIND)? else { return Ok(None) };
-        let (found, state) = Self::parse(&body).ok_or_else(|| sealed::senseless(&KIND))?;
+        let Some((found, state)) = Self::read_any(disk)? else { return Ok(None) };
         if found != directory {
             return Err(StorageError::ForeignFile {
                 file: KIND.path.to_owned(),
@@ -75,6 +74,12 @@ impl StoreState {
             });
         }
         Ok(Some(state))
+    }
+
+    /// Reads the state of whatever directory, and the id of that.
+    pub(crate) fn read_any(disk: &dyn Disk) -> Result<Option<(DirectoryId, Self)>, StorageError> {
+        let Some(body) = sealed::read(disk, &KIND)? else { return Ok(None) };
+        Self::parse(&body).map(Some).ok_or_else(|| sealed::senseless(&KIND))
     }
 
     fn parse(body: &[u8]) -> Option<(DirectoryId, Self)> {

@@ -13,7 +13,7 @@ mod served;
 #[cfg(test)]
 mod tests;
 
-use crate::args::{AuditArguments, AuditFormat};
+use crate::args::{AuditArguments, ReportFormat};
 use anyhow::{Result, bail};
 use highwater_disk::ReadingDisk;
 use highwater_ranking::Calendar;
@@ -36,8 +36,8 @@ pub fn audit(arguments: &AuditArguments) -> Result<()> {
         served::compare(&disk, calendar, &served::Engine { address: engine.clone(), ca: ca.clone() }, &mut report)?;
     }
     let text = match arguments.format {
-        AuditFormat::Text => report.text(),
-        AuditFormat::Json => report.json(),
+        ReportFormat::Text => report.text(),
+        ReportFormat::Json => report.json(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     match report.wrong() {

@@ -34,6 +34,35 @@ pub(super) struct BlocksWanted {
     pub(super) arrivals: Range<u64>,
 }
 
+/// Reads a whole file, and every batch by the checksum of its producer. Returns batches and accepted views.
+pub(crate) fn verify_archive_file(
+    disk: &dyn Disk,
+    directory: DirectoryId,
+    key: SegmentKey,
+) -> Result<(u64, u64), StorageError> {
+    let file = ArchiveFile::open(disk, directory, key)?;
+    let (mut batches, mut views) = (0, 0);
+    let all = BlocksWanted { positions: 0..u64::MAX, arrivals: 0..u64::MAX };
+    file.batches::<StorageError>(&all, |batch| {
+        if Batch::verify(batch.bytes, batch.wire_version, batch.producer).is_err() {
+            let what = format!("batch {} of producer {:032x} does not verify", batch.sequence.0, batch.producer.0);
+            return Err(StorageError::damaged(&file.path, HEADER_BYTES as u64, what));
+        }
+        batches += 1;
+        views += u64::from(batch.accepted_count());
+        Ok(())
+    })?;
+    let footer = file.footer();
+    if (batches, views) != (footer.batches, footer.views) {
+        let (stated_batches, stated_views) = (footer.batches, footer.views);
+        let what = format!(
+            "{batches} batches with {views} accepted views, the footer says {stated_batches} with {stated_views}"
+        );
+        return Err(StorageError::damaged(&file.path, footer.file_len - FOOTER_BYTES as u64, what));
+    }
+    Ok((batches, views))
+}
+
 impl ArchiveFile {
     pub(super) fn open(disk: &dyn Disk, directory: DirectoryId, key: SegmentKey) -> Result<Self, StorageError> {
         let path = archive_path(key);

@@ -25,4 +25,5 @@ pub use job::{ArchiveDone, ArchiveJob, ArchiveOutcome};
 pub use reader::{ArchivePart, ArchiveRange, ArchiveReader};
 
 pub(crate) use catalog::{ArchiveCatalog, SegmentKey};
-pub(crate) use format::ARCHIVE_DIR;
+pub(crate) use file::verify_archive_file;
+pub(crate) use format::{ARCHIVE_DIR, archive_path, parse_archive_name};

@@ -19,6 +19,7 @@ use crate::cut::{CUTS_DIR, cut_path, open_cut, parse_cut_name};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::position::{DirectoryId, LogNumber, LogPosition};
+use crate::rollup::RunName;
 use crate::tables::Grain;
 
 /// A base, with what it rests on.
@@ -105,11 +106,7 @@ impl Chains {
                 return Err(StorageError::Missing { file: path, why });
             }
             let file = name.open(disk, self.directory)?;
-            let (found, expected) = (file.header().period_minutes, name.grain.minutes_max(&self.calendar));
-            if found != expected {
-                let what = format!("its periods have {found} minutes, the calendar's have {expected}");
-                return Err(StorageError::damaged(&path, 0, what));
-            }
+            check_periods(&file, name, &self.calendar)?;
             runs.push(Source::new(file, self.keep)?);
         }
         self.cuts.retain(|cut| cut.last() > base.cut.number);
@@ -174,8 +171,22 @@ impl Source {
     }
 }
 
+/// Refuses a roll-up whose periods are not those of the calendar.
+pub(crate) fn check_periods(file: &SectionFile, name: &RunName, calendar: &Calendar) -> Result<(), StorageError> {
+    let (found, expected) = (file.header().period_minutes, name.grain.minutes_max(calendar));
+    if found == expected {
+        return Ok(());
+    }
+    let what = format!("its periods have {found} minutes, the calendar's have {expected}");
+    Err(StorageError::damaged(file.path(), 0, what))
+}
+
 /// The numbers of the files in a directory, which may not be there.
-fn numbers(disk: &dyn Disk, dir: &str, parse: impl Fn(&str) -> Option<u64>) -> Result<BTreeSet<u64>, StorageError> {
+pub(crate) fn numbers(
+    disk: &dyn Disk,
+    dir: &str,
+    parse: impl Fn(&str) -> Option<u64>,
+) -> Result<BTreeSet<u64>, StorageError> {
     if !disk.exists(dir).map_err(|error| StorageError::io("look for", dir, error))? {
         return Ok(BTreeSet::new());
     }
@@ -183,7 +194,7 @@ fn numbers(disk: &dyn Disk, dir: &str, parse: impl Fn(&str) -> Option<u64>) -> R
 }
 
 /// Refuses a gap in the numbers beyond the base.
-fn check_cuts(base: u64, found: &BTreeSet<u64>, cuts_known: u64) -> Result<(), StorageError> {
+pub(crate) fn check_cuts(base: u64, found: &BTreeSet<u64>, cuts_known: u64) -> Result<(), StorageError> {
     if let Some(first) = found.first().filter(|first| base == 0 && **first > 1) {
         let why = format!("cut files begin at number {first}, and a base held those before");
         return Err(StorageError::Missing { file: base_path(first - 1), why });

@@ -19,8 +19,9 @@ use crate::sealed::SealedKind;
 pub const CLOSED_ROWS_MAX: usize = TOP_K_MAX;
 /// Directory of the lists, relative to the data directory.
 pub(crate) const HISTORY_DIR: &str = "history";
-pub(super) const CLOSED: SealedKind<'static> =
-    SealedKind { path: "history/closed.hw", magic: *b"HWCLOSED", version: 1 };
+/// Path of the file that tells up to where each kind is closed.
+pub(crate) const CLOSED_PATH: &str = "history/closed.hw";
+pub(super) const CLOSED: SealedKind<'static> = SealedKind { path: CLOSED_PATH, magic: *b"HWCLOSED", version: 1 };
 const LIST_MAGIC: [u8; 8] = *b"HWTOPS\0\0";
 const LIST_VERSION: u32 = 1;
 /// Magic and version before a body.
@@ -198,7 +199,7 @@ pub(super) fn list_path(kind: CalendarPeriod, start: Minute) -> String {
 }
 
 /// Kind and start of a file name made by [`list_path`].
-pub(super) fn parse_list_name(name: &str) -> Option<(CalendarPeriod, Minute)> {
+pub(crate) fn parse_list_name(name: &str) -> Option<(CalendarPeriod, Minute)> {
     let (kind, start) = name.strip_suffix(".top")?.split_once('-')?;
     let kind = CalendarPeriod::ALL.into_iter().find(|known| kind_name(*known) == kind)?;
     let digits = start.len() == 10 && start.bytes().all(|byte| byte.is_ascii_digit());

@@ -18,12 +18,10 @@ use crate::error::StorageError;
 use crate::position::DirectoryId;
 use crate::sealed;
 use crate::tables::Grain;
-use format::{
-    CLOSED, ClosedUpTo, HEAD_BYTES, HeadFault, decode_closed, encode_closed, list_kind, list_path, parse_list_name,
-};
+use format::{CLOSED, ClosedUpTo, HEAD_BYTES, HeadFault, decode_closed, encode_closed, list_kind, list_path};
 
 pub use close::close_period;
-pub(crate) use format::HISTORY_DIR;
+pub(crate) use format::{CLOSED_PATH, HISTORY_DIR, parse_list_name};
 pub use format::{CLOSED_ROWS_MAX, ClosedList, ClosedPeriod};
 pub use job::{HistoryClosed, HistoryJob};
 

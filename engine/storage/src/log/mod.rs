@@ -5,9 +5,11 @@
 
 mod device;
 mod scan;
+mod verify;
 mod writer;
 
 pub use device::{GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
 pub use scan::{GenerationScan, LogEnd, scan_generation};
 pub(crate) use scan::{SegmentScan, SegmentScanned, refuse_lost_records, scan_segment};
+pub(crate) use verify::{SegmentOwed, torn_tail, verify_segment};
 pub use writer::{AppendRoom, DurableRecord, LogLimits, LogWriter};

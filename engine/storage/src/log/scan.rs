@@ -140,12 +140,12 @@ pub(crate) fn refuse_lost_records(
 }
 
 /// Random access to the segments of one generation, through one window.
-struct GenerationReader<'d> {
+pub(super) struct GenerationReader<'d> {
     disk: &'d dyn Disk,
     identity: LogIdentity,
     segment_bytes: u64,
     /// Segments that are there, ascending.
-    segments: Vec<SegmentNumber>,
+    pub(super) segments: Vec<SegmentNumber>,
     open: Option<(SegmentNumber, Box<dyn DiskFile>)>,
     window: Vec<u8>,
     window_offset: u64,
@@ -160,7 +160,7 @@ impl<'d> GenerationReader<'d> {
         Ok(reader)
     }
 
-    fn over(disk: &'d dyn Disk, identity: LogIdentity, segment_bytes: u64) -> Result<Self, StorageError> {
+    pub(super) fn over(disk: &'d dyn Disk, identity: LogIdentity, segment_bytes: u64) -> Result<Self, StorageError> {
         let dir = log_directory(identity.log);
         let names = match disk.exists(&dir) {
             Ok(true) => disk.list(&dir).map_err(|error| StorageError::io("list", &dir, error))?,
@@ -191,7 +191,7 @@ impl<'d> GenerationReader<'d> {
     }
 
     /// Where the record behind `end` lies: at once, at the next block, or at the start of the next segment.
-    fn next_place(&mut self, end: u64) -> Result<Option<RecordPlace>, StorageError> {
+    pub(super) fn next_place(&mut self, end: u64) -> Result<Option<RecordPlace>, StorageError> {
         let next_segment = (end / self.segment_bytes + 1) * self.segment_bytes;
         self.place_behind(end, [end, block_ceil(end), next_segment].into_iter())
     }
@@ -212,7 +212,7 @@ impl<'d> GenerationReader<'d> {
         Ok(None)
     }
 
-    fn place_of(&self, position: u64) -> RecordPlace {
+    pub(super) fn place_of(&self, position: u64) -> RecordPlace {
         RecordPlace {
             identity: self.identity,
             segment: SegmentNumber(position / self.segment_bytes),
@@ -220,12 +220,12 @@ impl<'d> GenerationReader<'d> {
         }
     }
 
-    fn path(&self, segment: SegmentNumber) -> String {
+    pub(super) fn path(&self, segment: SegmentNumber) -> String {
         segment_path(self.identity.log, self.identity.generation, segment)
     }
 
     /// The header at `place`, if one is there that verifies and whose record ends within the segment.
-    fn header(&mut self, place: &RecordPlace) -> Result<Option<RecordHeader>, StorageError> {
+    pub(super) fn header(&mut self, place: &RecordPlace) -> Result<Option<RecordHeader>, StorageError> {
         let room = self.segment_bytes - place.offset;
         if room < RECORD_HEADER_BYTES as u64 || self.segments.binary_search(&place.segment).is_err() {
             return Ok(None);
@@ -275,7 +275,26 @@ impl<'d> GenerationReader<'d> {
     }
 
     /// Refuses a log in which a later record states that the place behind `end` was durable.
-    fn refuse_hole(&mut self, end: u64) -> Result<(), StorageError> {
+    pub(super) fn refuse_hole(&mut self, end: u64) -> Result<(), StorageError> {
+        let Some((place, stated_prefix)) = self.later_header(end, |later| later.durable_prefix > end)? else {
+            return Ok(());
+        };
+        let bad = self.place_of(end);
+        Err(StorageError::LogHole {
+            file: self.path(bad.segment),
+            offset: bad.offset,
+            witness_file: self.path(place.segment),
+            witness_offset: place.offset,
+            stated_prefix,
+        })
+    }
+
+    /// The first header at a block behind `end` that verifies and is wanted: its place, and the prefix that it states.
+    pub(super) fn later_header(
+        &mut self,
+        end: u64,
+        wanted: impl Fn(&RecordHeader) -> bool,
+    ) -> Result<Option<(RecordPlace, u64)>, StorageError> {
         let bad = self.place_of(end);
         for segment in self.segments.clone() {
             if segment < bad.segment {
@@ -285,21 +304,15 @@ impl<'d> GenerationReader<'d> {
             for offset in (first..self.segment_bytes).step_by(BLOCK_BYTES) {
                 let place = RecordPlace { identity: self.identity, segment, offset };
                 let Some(later) = self.header(&place)? else { continue };
-                if later.durable_prefix > end {
-                    return Err(StorageError::LogHole {
-                        file: self.path(bad.segment),
-                        offset: bad.offset,
-                        witness_file: self.path(segment),
-                        witness_offset: offset,
-                        stated_prefix: later.durable_prefix,
-                    });
+                if wanted(&later) {
+                    return Ok(Some((place, later.durable_prefix)));
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn ends_early(&self, end: u64, expected: u64) -> StorageError {
+    pub(super) fn ends_early(&self, end: u64, expected: u64) -> StorageError {
         let place = self.place_of(end);
         let path = self.path(place.segment);
         if self.segments.binary_search(&place.segment).is_err() {

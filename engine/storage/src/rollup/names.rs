@@ -26,8 +26,7 @@ impl RunName {
     }
 
     /// What a file name made by [`path`](Self::path) stands for.
-    #[cfg(test)]
-    fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let (word, numbers) = name.strip_suffix(".run")?.split_once('-')?;
         let grain = Grain::ALL.into_iter().find(|grain| grain.word() == word)?;
         let (first, last) = numbers.split_once('-')?;

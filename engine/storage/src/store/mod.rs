@@ -14,6 +14,7 @@ mod prepared;
 mod recovery;
 mod rollups;
 mod segments;
+mod slots;
 
 use std::collections::BTreeMap;
 
@@ -23,11 +24,12 @@ use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, Sl
 pub use archiving::{ArchiveFigures, ArchivePlan};
 pub use opening::stranger;
 use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
-pub(crate) use opening::{exists, list, log_directories};
+pub(crate) use opening::{TOP_NAMES, exists, is_log_directory, list, log_directories};
 pub use prepared::PreparedCut;
 use prepared::SLICE_ENTRIES;
 pub use recovery::CutsReplayed;
 pub use rollups::{FileFigures, StoreFigures};
+pub(crate) use slots::Slots;
 
 use crate::archive::{ArchiveCatalog, ArchiveRetention};
 use crate::chains::{Chains, Keep, Question, Scope};
@@ -41,6 +43,9 @@ use crate::producers::ProducerTableImage;
 use crate::rollup::{Retention, RollupRule};
 use crate::state::{ClosedGeneration, StoreState};
 use catalog::{HeldBase, sweep};
+
+/// Bytes that segments leave free for cut files, unless another reserve is asked for.
+pub const CUT_RESERVE_BYTES: u64 = 256 << 20;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ impl OpenOptions {
             create,
             require_shards: None,
             require_lateness_max_ms: None,
-            cut_reserve_bytes: 256 << 20,
+            cut_reserve_bytes: CUT_RESERVE_BYTES,
             calendar: Calendar::default(),
             retention: Retention::default(),
             rollup: RollupRule::default(),

@@ -22,6 +22,20 @@ pub(super) const CLOSED_DIRS: [&str; 4] = [CUTS_DIR, ROLLUPS_DIR, BASES_DIR, ARC
 /// file system of its own begins with a folder of its own.
 const NAMES_ALLOWED_BEFORE: [&str; 4] = ["lock", "directory.hw.tmp", "tls", "lost+found"];
 
+/// What else may stand in a data directory, besides the directories of the logs.
+pub(crate) const TOP_NAMES: [&str; 10] = [
+    "lock",
+    "tls",
+    "lost+found",
+    Directory::PATH,
+    StoreState::PATH,
+    CUTS_DIR,
+    ROLLUPS_DIR,
+    BASES_DIR,
+    HISTORY_DIR,
+    ARCHIVE_DIR,
+];
+
 /// Of the names in a directory the first that keeps it from becoming a data directory; none when it is one already.
 #[must_use]
 pub fn stranger(names: &[String]) -> Option<&str> {
@@ -85,7 +99,7 @@ pub(super) fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<Store
     Ok(state)
 }
 
-fn is_log_directory(name: &str) -> bool {
+pub(crate) fn is_log_directory(name: &str) -> bool {
     name.strip_prefix("log-").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 

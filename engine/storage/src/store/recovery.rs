@@ -3,8 +3,7 @@
 //! Not the counting, which is the visitor's. Invariant: each accepted view is handed out exactly once, in a run or in a
 //! record, or the start is refused.
 
-use std::collections::BTreeMap;
-
+use super::slots::Slots;
 use super::{Stage, Store};
 use crate::container::{CutHeader, CutSection, SectionFile};
 use crate::cut::open_cut;
@@ -37,7 +36,7 @@ impl<D: Disk> Store<D> {
         mut visit: impl FnMut(CutSection<'_>) -> Result<(), E>,
     ) -> Result<CutsReplayed, E> {
         let mut replayed = CutsReplayed { last: self.chains.last().copied(), ..CutsReplayed::default() };
-        let mut slots = Slots { shards: self.directory.shards, ..Slots::default() };
+        let mut slots = Slots::new(self.directory.shards);
         let last = self.last_number();
         let base = self.chains.base().map(|base| base.source.open(&self.disk, self.directory.id)).transpose()?;
         let base_number = self.chains.base_number();
@@ -127,54 +126,6 @@ impl<D: Disk> Store<D> {
                     self.disk.open(&path, Access::Write).map_err(|error| StorageError::io("open", &path, error))?;
                 file.sync().map_err(|error| StorageError::io("sync", &path, error))?;
             }
-        }
-        Ok(())
-    }
-}
-
-/// Slots that are known while files are read, by shard.
-#[derive(Default)]
-struct Slots {
-    shards: u16,
-    ids: BTreeMap<u16, u32>,
-    /// All-time counts read.
-    counts: BTreeMap<u16, u32>,
-}
-
-impl Slots {
-    /// Refuses ids and counts that do not follow those before them, runs of unknown slots, and unknown shards.
-    fn check(&mut self, path: &str, section: &CutSection<'_>) -> Result<(), StorageError> {
-        let refuse = |what: String| Err(StorageError::damaged(path, 0, what));
-        match section {
-            CutSection::Ids { shard, first_slot, lens, .. } => {
-                let (next, shards) = (self.ids.entry(*shard).or_default(), self.shards);
-                if *shard >= shards || first_slot != next {
-                    let what = format!("ids of shard {shard} of {shards} start at slot {first_slot}, not at {next}");
-                    return refuse(what);
-                }
-                match u32::try_from(lens.len()).ok().and_then(|count| next.checked_add(count)) {
-                    Some(sum) => *next = sum,
-                    None => return refuse(format!("shard {shard} has more ids than slots")),
-                }
-            }
-            CutSection::AllTime { shard, first_slot, counts } => {
-                let known = self.ids.get(shard).copied().unwrap_or(0);
-                let next = self.counts.entry(*shard).or_default();
-                if first_slot != next || counts.len() > (known - *next) as usize {
-                    let end = u64::from(*first_slot) + counts.len() as u64;
-                    let what =
-                        format!("counts of shard {shard} are of slots {first_slot} to {end}, not {next} to {known}");
-                    return refuse(what);
-                }
-                *next += counts.len() as u32;
-            }
-            CutSection::Run { shard, entries, .. } => {
-                let known = self.ids.get(shard).copied().unwrap_or(0);
-                if let Some(entry) = entries.last().filter(|entry| entry.slot >= known) {
-                    return refuse(format!("a run of shard {shard} names slot {}, known are {known}", entry.slot));
-                }
-            }
-            CutSection::Positions(_) | CutSection::Producers(_) => {}
         }
         Ok(())
     }

@@ -13,22 +13,25 @@ use crate::{
 };
 
 const PRODUCER: u128 = 6;
-const ALL_KEPT: ArchiveRetention = ArchiveRetention { age_ms: u64::MAX, bytes: u64::MAX };
-const LOG: LogNumber = LogNumber(0);
+pub(super) const ALL_KEPT: ArchiveRetention = ArchiveRetention { age_ms: u64::MAX, bytes: u64::MAX };
+pub(super) const LOG: LogNumber = LogNumber(0);
 
 /// A directory, its log, and what was appended.
-struct Engine {
-    disk: MemoryDisk,
-    store: Store<MemoryDisk>,
-    writer: LogWriter,
+pub(super) struct Engine {
+    pub(super) disk: MemoryDisk,
+    pub(super) store: Store<MemoryDisk>,
+    pub(super) writer: LogWriter,
     device: MemoryLogDevice,
     next: u64,
-    epoch: u64,
+    pub(super) epoch: u64,
 }
 
 impl Engine {
     fn start(disk: &MemoryDisk, retention: ArchiveRetention) -> Result<Self, StorageError> {
-        let options = OpenOptions { archive: Some(retention), ..options() };
+        Self::start_with(disk, OpenOptions { archive: Some(retention), ..options() })
+    }
+
+    pub(super) fn start_with(disk: &MemoryDisk, options: OpenOptions) -> Result<Self, StorageError> {
         let mut store = Store::open(disk.clone(), options)?;
         store.replay_cuts::<StorageError>(|_| Ok(()))?;
         store.replay_logs::<StorageError>(|_, _| Ok(()))?;
@@ -40,7 +43,7 @@ impl Engine {
     }
 
     /// Appends a batch of `views` views, of which the first and last are refused; it arrives at 1000 times its number.
-    fn append(&mut self, views: u32) -> Result<(), StorageError> {
+    pub(super) fn append(&mut self, views: u32) -> Result<(), StorageError> {
         let payload = batch(PRODUCER, self.next, views);
         loop {
             match self.writer.room(payload.len()) {
@@ -67,7 +70,7 @@ impl Engine {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), StorageError> {
+    pub(super) fn settle(&mut self) -> Result<(), StorageError> {
         loop {
             while let Some(write) = self.writer.poll_write() {
                 self.device.submit(write).unwrap();
@@ -104,7 +107,7 @@ impl Engine {
     }
 
     /// Copies what waits, one segment after the other, and uses again what can be. Returns how many were copied.
-    fn archive(&mut self) -> Result<u32, StorageError> {
+    pub(super) fn archive(&mut self) -> Result<u32, StorageError> {
         let mut copied = 0;
         while let ArchivePlan::Copy(job) = self.store.plan_archive(0)? {
             let done = job.run(&self.disk, || false);
