@@ -5,7 +5,7 @@
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;
-use crate::limits::{PERIODS_MAX, TOP_K_MAX};
+use crate::limits::{CLOSED_PERIOD_BYTES, PERIODS_MAX, TOP_K_MAX};
 use crate::snapshot::{check_total, put_rows, rows};
 use crate::wire::{Reader, in_range, put_frame, word};
 use crate::words::{
@@ -226,7 +226,9 @@ impl AnswerHead {
 
 /// Reads `count` periods, which is at most [`PERIODS_MAX`].
 fn closed_periods(reader: &mut Reader<'_>, count: u32) -> Result<Vec<ClosedPeriod>, DecodeError> {
-    let mut periods: Vec<ClosedPeriod> = Vec::with_capacity(count as usize);
+    // No more than there are bytes for, whatever is stated.
+    let there_max = reader.remaining() / CLOSED_PERIOD_BYTES;
+    let mut periods: Vec<ClosedPeriod> = Vec::with_capacity(there_max.min(count as usize));
     for index in 0..count as usize {
         let (start_ms, end_ms, total_views) = (reader.u64()?, reader.u64()?, reader.u64()?);
         in_range("period end", end_ms, start_ms.saturating_add(1), u64::MAX)?;

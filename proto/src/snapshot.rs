@@ -93,7 +93,9 @@ fn board(reader: &mut Reader<'_>) -> Result<Board, DecodeError> {
 
 /// Reads `count` rows, which the caller has found to be no more than may be; they must be in ranking order.
 pub(crate) fn rows(reader: &mut Reader<'_>, count: usize) -> Result<Vec<BoardRow>, DecodeError> {
-    let mut rows: Vec<BoardRow> = Vec::with_capacity(count);
+    // No more than there are bytes for, whatever is stated.
+    let there_max = reader.remaining() / (ROW_FIXED_BYTES + 1);
+    let mut rows: Vec<BoardRow> = Vec::with_capacity(there_max.min(count));
     for index in 0..count {
         let view_count = reader.u64()?;
         in_range("view_count", view_count, 1, u64::MAX)?;

@@ -154,12 +154,12 @@ fn write_again(held: Held, header: &CutHeader) {
     let CutHeader { time_ms, minute, arrivals_from_ms, .. } = *header;
     let cut = CoreCut { epoch: header.epoch, time_ms, minute, arrivals_from_ms, shards };
     let producers = ProducerTableImage { producers: held.producers.clone() };
-    let part = CorePart { log: LogNumber(0), position: LogPosition::start_of(1), cut, producers };
     let disk = data_directory(&[]);
     let mut store = Store::open(disk.clone(), options()).expect("an empty directory opens");
     store.replay_cuts::<StorageError>(|_| Ok(())).expect("there are none");
     store.replay_logs::<StorageError>(|_, _| Ok(())).expect("there are none");
-    store.open_generations(1).expect("there is room");
+    let generation = store.open_generations(1).expect("there is room");
+    let part = CorePart { log: LogNumber(0), position: LogPosition::start_of(generation), cut, producers };
     let written = store.write_cut(&PreparedCut::new(vec![part])).expect("there is room");
     assert_eq!(CutHeader { number: header.number, ..written }, *header);
     let (mut again, last) = read(&disk, disk.contents(CUT).len(), &[CUT]).expect("what was written can be read");
