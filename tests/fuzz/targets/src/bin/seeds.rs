@@ -174,7 +174,9 @@ impl Engine {
             id_lens: vec![1, 2, 3],
             id_bytes: "aébvid".as_bytes()[..6].to_vec(),
             current: vec![SlotCount { slot: 0, count: 300 }, SlotCount { slot: first_slot + 2, count: 1 }],
-            late: (0..4u64).map(|late| u64::from(MINUTE - 90 * late as u32) << 32 | late << 30 | late % 3).collect(),
+            late: (0..4u64)
+                .map(|late| (u64::from(MINUTE - 90 * late as u32) << 32) | (late << 30) | (late % 3))
+                .collect(),
         });
         let (epoch, time_ms) = (Epoch(self.cuts), u64::from(minute.0) * 60_000);
         let cut = CoreCut { epoch, time_ms, minute, arrivals_from_ms: 7, shards: shards.collect() };
