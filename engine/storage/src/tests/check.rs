@@ -80,7 +80,7 @@ fn world() -> Engine {
         engine.roll_up();
     }
     assert!(engine.archive().unwrap() > 0);
-    engine.views(14);
+    engine.views(17);
     for _ in 0..3 {
         engine.cut_views();
     }
@@ -118,22 +118,23 @@ fn segments(disk: &MemoryDisk) -> Vec<String> {
     disk.paths().into_iter().filter(|path| path.starts_with("log-000/g")).collect()
 }
 
-/// The records of a segment file: offset and length of each, to the first place without one.
+/// The records of a segment file: offset and length of each, without those that an earlier use has left.
 fn records(disk: &MemoryDisk, path: &str) -> Vec<(usize, usize)> {
     let bytes = disk.contents(path);
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let segment: u64 = path.trim_end_matches(".seg").rsplit('s').next().unwrap().parse().unwrap();
     let (mut found, mut offset) = (Vec::new(), 0);
     while offset + 128 <= bytes.len() {
-        if bytes[offset..offset + 4] != *b"HwR\x01" {
-            let next = (offset + 1).next_multiple_of(4096);
-            if offset % 4096 == 0 {
-                break;
-            }
-            offset = next;
-            continue;
+        let is_record = bytes[offset..offset + 4] == *b"HwR\x01";
+        if is_record && (number(offset + 32), number(offset + 40)) == (segment, offset as u64) {
+            let len = number(offset + 48) as u32 as usize;
+            found.push((offset, len));
+            offset += len;
+        } else if offset % 4096 == 0 {
+            break;
+        } else {
+            offset = offset.next_multiple_of(4096);
         }
-        let len = u32::from_le_bytes(bytes[offset + 48..offset + 52].try_into().unwrap()) as usize;
-        found.push((offset, len));
-        offset += len;
     }
     found
 }
@@ -227,7 +228,7 @@ fn a_torn_tail_is_noted_and_a_hole_is_damage() {
     let disk = &engine.disk;
     let path = segments(disk).pop().unwrap();
     let records = records(disk, &path);
-    let [.., (before, _), (last, len)] = records[..] else { panic!("{records:?}") };
+    let [.., (earlier, earlier_len), (before, _), (last, len)] = records[..] else { panic!("{records:?}") };
     let good = disk.contents(&path);
     // The end of the last record did not reach the disk.
     let mut torn = good.clone();
@@ -244,11 +245,12 @@ fn a_torn_tail_is_noted_and_a_hole_is_damage() {
     disk.damage(&path, holed);
     let report = checked(disk);
     let [finding] = report.damage() else { panic!("{:?}", report.damage()) };
-    assert_eq!((finding.kind, &finding.file, finding.offset), (CheckedKind::Log, &path, Some(before as u64)));
+    let end = earlier + earlier_len;
+    assert_eq!((finding.kind, &finding.file, finding.offset), (CheckedKind::Log, &path, Some(end as u64)));
     assert!(finding.what.contains("was durable to") && finding.remedy.contains("backup"), "{finding}");
     // A start says so, too.
     let text = finding.to_string();
-    assert!(text.starts_with(&format!("{path} at byte {before}: no valid record")), "{text}");
+    assert!(text.starts_with(&format!("{path} at byte {end}: no valid record")), "{text}");
     disk.damage(&path, good);
     let segment = segments(disk).remove(0);
     disk.damage(&segment, vec![0; SEGMENT_BYTES as usize - 4096]);
