@@ -1,7 +1,8 @@
 //! Engines that die: killed under load, killed after an acknowledgement, damaged behind their back.
 //!
 //! `HIGHWATER_KILLS` sets how often the engine is killed under one load (default 6) and `HIGHWATER_KILL_SEED` when, and
-//! on how many cores and which runtime it starts again; a failure names both. What it is not: a power cut; those are simulated in the storage crate.
+//! on how many cores and which runtime it starts again; a failure names both. What it is not: a power cut; those are
+//! simulated in the storage crate.
 
 use crate::support::views::{MINUTE_MS, NEWEST_MS, rows, write_csv};
 use crate::support::{Engine, Load, RECOVERED, RUNTIMES, Setup, now_ms, wait_for};

@@ -1,6 +1,7 @@
 //! The binary `highwater`.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage; what else `status` ends with is in its help. Stdout carries only what was asked for; all else goes to stderr.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage; what else `status` ends with is in its help. Stdout carries only what
+//! was asked for; all else goes to stderr.
 
 use highwater::args::Command;
 use highwater::config;

@@ -9,7 +9,8 @@ use highwater_proto::{
 
 use crate::bounds::{assert_told, bounded};
 
-/// A row of 10 bytes becomes a text of its own and an entry of 24, in a list that may hold twice as many while it grows.
+/// A row of 10 bytes becomes a text of its own and an entry of 24, in a list that may hold twice as many while it
+/// grows.
 const FACTOR: usize = 32;
 const CONSTANT_BYTES: usize = 4096;
 

@@ -1,5 +1,5 @@
-//! The queries of HTTP, through the routes: an answer or a problem that names its parameter, and the same one when every
-//! byte of the query is escaped.
+//! The queries of HTTP, through the routes: an answer or a problem that names its parameter, and the same one when
+//! every byte of the query is escaped.
 //!
 //! Input: the route, by its first byte, then the query as it stands behind the question mark.
 
