@@ -1,7 +1,8 @@
 //! `highwater check`: reads everything in the data directory of an engine that does not run, and says what is damaged.
 //!
 //! Not a repair, and not whether counts agree, which is [`crate::audit`]'s. The files are judged by
-//! `highwater-storage`, keys here. Invariants: nothing is changed; the directory's lock is held meanwhile, so that no engine starts on it.
+//! `highwater-storage`, keys here. Invariants: nothing is changed; the directory's lock is held meanwhile, so that no
+//! engine starts on it.
 
 mod keys;
 mod report;
