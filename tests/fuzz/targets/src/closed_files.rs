@@ -29,7 +29,7 @@ const FACTOR: usize = 64;
 const CONSTANT_BYTES: usize = 64 << 10;
 /// Views that are written again at most: late ones are written one by one.
 const LATE_VIEWS_MAX: u64 = 4096;
-/// Slots that counts are added up for at most: those take a place for each slot up to the highest.
+/// Slots that counts are added up for at most.
 const SLOTS_MAX: u32 = 1 << 16;
 const ALL_CLASSES: RangeInclusive<FinalityClass> = FinalityClass(0)..=FinalityClass::MAX;
 
@@ -79,7 +79,7 @@ fn read(disk: &MemoryDisk, input_bytes: usize, names: &[&str]) -> Option<(Held, 
     let replayed = bounded(input_bytes, FACTOR, CONSTANT_BYTES, || replay(disk, |_| {}));
     let tables = bounded(input_bytes, FACTOR, CONSTANT_BYTES, || Tables::open(shared(disk), Calendar::default()));
     match tables {
-        Ok(tables) => read_tables(&tables, input_bytes, names),
+        Ok(tables) => read_tables(&tables, input_bytes, names, replayed.is_ok()),
         Err(error) => assert_told(&error, names),
     }
     match replayed {
@@ -172,8 +172,9 @@ fn write_again(held: Held, header: &CutHeader) {
     assert_eq!((again, last), (held, written), "a cut does not come back as it was");
 }
 
-/// Every question that tables answer.
-fn read_tables(tables: &Tables, input_bytes: usize, names: &[&str]) {
+/// Every question that tables answer. Sums take a place for each slot up to the highest, so they are asked for only where
+/// a start `has_checked` that runs name slots of ids that are there.
+fn read_tables(tables: &Tables, input_bytes: usize, names: &[&str], has_checked: bool) {
     let everything = Minute(0)..Minute(u32::MAX);
     for grain in Grain::ALL {
         assert!(tables.periods(grain, everything.clone()).is_sorted());
@@ -204,13 +205,16 @@ fn read_tables(tables: &Tables, input_bytes: usize, names: &[&str]) {
             assert_told(&error, names);
         }
         let has_base = tables.base().is_some();
-        if highest < SLOTS_MAX && !has_base {
+        if has_checked && highest < SLOTS_MAX && !has_base {
             let mut sums = SlotSums::new();
             tables.sums(shard, everything.clone(), ALL_CLASSES, &mut sums).expect("all of it was read before");
             assert_eq!(sums.total(), by_file, "two ways to the same runs");
             let mut sums = SlotSums::new();
-            tables.all_time(shard, &mut sums).expect("all of it was read before");
-            assert!(sums.total() >= by_file, "all-time leaves nothing out");
+            match tables.all_time(shard, &mut sums) {
+                Ok(()) => assert!(sums.total() >= by_file, "all-time leaves nothing out"),
+                // It also reads a section of which the index says that it has no minutes.
+                Err(error) => assert_told(&error, names),
+            }
         }
     }
 }

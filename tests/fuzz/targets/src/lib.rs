@@ -36,19 +36,19 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "frames", run: frames::run, mutations: 20_000 },
-    Target { name: "batches", run: batches::run, mutations: 10_000 },
-    Target { name: "log", run: log::run, mutations: 1000 },
-    Target { name: "cuts", run: closed_files::cuts, mutations: 1000 },
-    Target { name: "rollups", run: closed_files::rollups, mutations: 1000 },
-    Target { name: "producers", run: closed_files::producers, mutations: 1000 },
-    Target { name: "history", run: small_files::history, mutations: 2000 },
-    Target { name: "state", run: small_files::state, mutations: 2000 },
-    Target { name: "archive", run: archive::run, mutations: 500 },
+    Target { name: "frames", run: frames::run, mutations: 100_000 },
+    Target { name: "batches", run: batches::run, mutations: 50_000 },
+    Target { name: "log", run: log::run, mutations: 10_000 },
+    Target { name: "cuts", run: closed_files::cuts, mutations: 5000 },
+    Target { name: "rollups", run: closed_files::rollups, mutations: 5000 },
+    Target { name: "producers", run: closed_files::producers, mutations: 5000 },
+    Target { name: "history", run: small_files::history, mutations: 20_000 },
+    Target { name: "state", run: small_files::state, mutations: 10_000 },
+    Target { name: "archive", run: archive::run, mutations: 5000 },
     #[cfg(feature = "config")]
-    Target { name: "config", run: config::run, mutations: 200 },
-    Target { name: "replay_csv", run: replay_csv::run, mutations: 2000 },
-    Target { name: "queries", run: queries::run, mutations: 2000 },
+    Target { name: "config", run: config::run, mutations: 300 },
+    Target { name: "replay_csv", run: replay_csv::run, mutations: 5000 },
+    Target { name: "queries", run: queries::run, mutations: 5000 },
 ];
 
 /// Runs the target of that name.
