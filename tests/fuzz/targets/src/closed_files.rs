@@ -172,8 +172,8 @@ fn write_again(held: Held, header: &CutHeader) {
     assert_eq!((again, last), (held, written), "a cut does not come back as it was");
 }
 
-/// Every question that tables answer. Sums take a place for each slot up to the highest, so they are asked for only where
-/// a start `has_checked` that runs name slots of ids that are there.
+/// Every question that tables answer. Sums take a place for each slot up to the highest, so they are asked for only
+/// where a start `has_checked` that runs name slots of ids that are there.
 fn read_tables(tables: &Tables, input_bytes: usize, names: &[&str], has_checked: bool) {
     let everything = Minute(0)..Minute(u32::MAX);
     for grain in Grain::ALL {
