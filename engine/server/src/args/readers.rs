@@ -1,0 +1,91 @@
+//! The settings of the commands that reach an engine from outside: `highwater sidecar`, `top` and `status`.
+
+use super::{FileArgument, ReportFormat};
+use crate::units::{self, duration};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
+use highwater_proto::Period;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Flags of `highwater sidecar`.
+#[derive(Debug, Clone, Args)]
+pub struct SidecarArguments {
+    /// Where further settings are read from.
+    #[command(flatten)]
+    pub file: FileArgument,
+    /// UDP address of any core of the engine.
+    ///
+    /// Without the engine the sidecar starts all the same, and waits for it.
+    #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT", help_heading = "Engine",
+        value_parser = units::remote)]
+    pub engine: String,
+    /// Authority (PEM) that the engine's certificate is checked against.
+    ///
+    /// It is DIR/tls/ca.pem of the engine, unless that has a certificate of another authority.
+    #[arg(long, env = "HIGHWATER_CA", value_name = "FILE", help_heading = "Engine")]
+    pub ca: PathBuf,
+    /// Name that the engine's certificate must bear.
+    ///
+    /// By default the host of --engine.
+    #[arg(long, env = "HIGHWATER_SERVER_NAME", value_name = "NAME", value_parser = units::host, help_heading = "Engine")]
+    pub server_name: Option<String>,
+    /// TCP address for HTTP. Port 0 takes a free port.
+    #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8081", value_name = "HOST:PORT",
+        value_parser = units::address, help_heading = "Readers")]
+    pub http: SocketAddr,
+    /// Age of the newest snapshot, 1s to 1h, above which /readyz turns red.
+    ///
+    /// It is served all the same.
+    // Snapshots come about each second, so less than one would never be ready.
+    #[arg(long, env = "HIGHWATER_STALE_AFTER", default_value = "10s", value_name = "DURATION", help_heading = "Readers",
+        value_parser = |text: &str| duration(text, Duration::from_secs(1)..=HOUR))]
+    pub stale_after: Duration,
+}
+
+/// Flags of `highwater top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopArguments {
+    /// Where further settings are read from.
+    #[command(flatten)]
+    pub file: FileArgument,
+    /// UDP address of the engine, of any of its cores.
+    #[arg(long, env = "HIGHWATER_ENGINE", value_name = "HOST:PORT", help_heading = "Engine",
+        value_parser = units::remote)]
+    pub engine: String,
+    /// Certificate authority (PEM) that the engine is trusted by: DIR/tls/ca.pem of the engine.
+    #[arg(long, env = "HIGHWATER_CA", value_name = "FILE", help_heading = "Engine")]
+    pub ca: PathBuf,
+    /// Whose list.
+    #[arg(long, env = "HIGHWATER_PERIOD", default_value = "hour", value_name = "PERIOD", help_heading = "Picture",
+        value_parser = PossibleValuesParser::new(Period::ALL.map(Period::as_str))
+            .try_map(|text| text.parse::<Period>()))]
+    pub period: Period,
+    /// Rows shown, 1 to 1000.
+    #[arg(long, env = "HIGHWATER_ROWS", default_value_t = 10, value_name = "COUNT", help_heading = "Picture",
+        value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rows: u16,
+    /// Show one picture and end.
+    #[arg(long, env = "HIGHWATER_ONCE", value_name = "true|false", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = units::switch, default_value = "false", default_missing_value = "true",
+        hide_default_value = true, help_heading = "Picture")]
+    pub once: bool,
+}
+
+/// Flags of `highwater status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArguments {
+    /// Where the engine answers HTTP, such as http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", value_parser = units::http_url)]
+    pub engine: String,
+    /// How long it is watched for what grows, 1s to 60s.
+    #[arg(long, default_value = "2s", value_name = "DURATION",
+        value_parser = |text: &str| duration(text, Duration::from_secs(1)..=Duration::from_secs(60)))]
+    pub over: Duration,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: ReportFormat,
+}
