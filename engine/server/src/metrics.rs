@@ -178,6 +178,12 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_core("connections", "Connections now", cores, |one| one.connections);
     page.counter("connections_opened", "Connections opened", sum(|one| one.quic.connections_opened));
     page.counter("connections_refused", "Connections refused over the limit", sum(|one| one.quic.connections_refused));
+    page.counter("connections_lost", "Opened connections that are gone", sum(|one| one.quic.connections_lost));
+    let help = "Connections closed because their client did not read";
+    page.counter("connections_overloaded", help, sum(|one| one.quic.connections_overloaded));
+    page.counter("handshakes_failed", "Handshakes that were not completed", sum(|one| one.quic.handshakes_failed));
+    page.counter("retries_sent", "Newcomers asked to prove their address first", sum(|one| one.quic.retries_sent));
+    connection_memory(page, cores);
     page.counter("datagrams_received", "Datagrams received", sum(|one| one.quic.datagrams_received));
     let help = "Receive buffer that the kernel gave to each core";
     page.by_core("udp_receive_buffer_bytes", help, cores, |one| one.receive_buffer_bytes);
@@ -187,6 +193,18 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.counter("redirects", "Hellos and look-ups answered with a redirect to another core", stats.redirects);
     let closed = CloseReason::ALL.iter().map(|reason| reason.as_str()).zip(stats.sessions_closed);
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
+}
+
+/// What connections share of `--memory`.
+fn connection_memory(page: &mut Page, cores: &[CoreStatus]) {
+    let bytes = Family::<Kind, Gauge>::default();
+    let kinds: [(&str, fn(&CoreStatus) -> u64); 3] =
+        [("windows", |one| one.windows_bytes), ("unsent", |one| one.unsent_bytes), ("held", |one| one.held_bytes)];
+    for (kind, of_core) in kinds {
+        bytes.get_or_create(&Kind { kind }).set(cores.iter().map(of_core).sum::<u64>() as i64);
+    }
+    let help = "Larger windows of connections, bytes that wait for a client to read, frames that are not done with";
+    page.registry.register("connection_memory_bytes", help, bytes);
 }
 
 /// The closed files, as of the last cut.

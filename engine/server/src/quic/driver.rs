@@ -18,6 +18,7 @@ use quinn_udp::RecvMeta;
 use super::census::Census;
 use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
+use super::room::Room;
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, QuicError, QuicLimits, StreamKey, config};
@@ -46,6 +47,7 @@ pub struct QuicDriver {
     service_queue: VecDeque<u32>,
     transmit_queue: VecDeque<u32>,
     census: Census,
+    room: Room,
     closing: bool,
     response: Vec<u8>,
     now: Instant,
@@ -62,6 +64,7 @@ impl QuicDriver {
         let endpoint_config = Arc::new(config::endpoint_config(core, &tls.reset_key)?);
         let port = Port::bind(address, limits.socket_buffer_bytes)?;
         let endpoint = Endpoint::new(endpoint_config, Some(server), port.may_search_mtu(), None);
+        let room = Room::new(limits.windows_bytes, limits.unsent_bytes_total_max);
         Ok(Self {
             port,
             endpoint,
@@ -72,6 +75,7 @@ impl QuicDriver {
             service_queue: VecDeque::new(),
             transmit_queue: VecDeque::new(),
             census: Census::default(),
+            room,
             closing: false,
             response: Vec::new(),
             now: Instant::now(),
@@ -91,6 +95,18 @@ impl QuicDriver {
     #[must_use]
     pub fn granted(&self) -> Sockets {
         self.port.granted()
+    }
+
+    /// What it holds and does at most.
+    #[must_use]
+    pub fn limits(&self) -> &QuicLimits {
+        &self.limits
+    }
+
+    /// Bytes that windows have beyond the least, and bytes that wait for their peers' windows.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64) {
+        self.room.taken()
     }
 
     /// The socket, to wait for: readable always, writable while [`QuicDriver::wants_write`].
@@ -187,22 +203,29 @@ impl QuicDriver {
     /// Writes to a stream. Sent by the next [`QuicDriver::turn`] or [`QuicDriver::flush`].
     pub fn write(&mut self, stream: StreamKey, bytes: Bytes) -> WriteOutcome {
         let unsent_bytes_max = self.limits.unsent_bytes_max;
+        let (now, index) = (self.now, stream.connection.index);
         let Some(link) = self.open_link(stream.connection) else {
             return WriteOutcome::Closed;
         };
-        match link.write(stream.stream, bytes, unsent_bytes_max) {
+        let written = link.write(stream.stream, bytes, unsent_bytes_max);
+        if let Some(link) = self.links[index as usize].as_deref_mut() {
+            link.settle(0, &self.limits, &mut self.room, now);
+        }
+        match written {
             LinkWrite::Taken => {
-                self.queue_transmit(stream.connection.index);
+                self.queue_transmit(index);
+                if !self.room.has_room_for(0) {
+                    self.close_slowest(now);
+                }
                 WriteOutcome::Taken
             }
             LinkWrite::Closed => WriteOutcome::Closed,
             LinkWrite::Overflow => {
-                self.stats.connections_overloaded += 1;
                 let text = format!(
                     "more than {unsent_bytes_max} bytes wait to be sent on one stream because the client does not read; \
                      read the engine's answers while sending"
                 );
-                self.close(stream.connection, highwater_proto::CloseReason::Overloaded.code(), &text);
+                self.close_overloaded(stream.connection, &text);
                 WriteOutcome::Overloaded
             }
         }
@@ -312,7 +335,7 @@ impl QuicDriver {
                 assert!(self.links[index].is_none(), "the endpoint reused handle {index} before it was drained");
                 self.generation = self.generation.wrapping_add(1);
                 let key = ConnectionKey { index: index as u32, generation: self.generation };
-                self.links[index] = Some(Box::new(Link::new(key, transport)));
+                self.links[index] = Some(Box::new(Link::new(key, transport, &self.limits, now)));
                 self.census.began();
                 self.queue_service(key.index);
             }
@@ -361,6 +384,7 @@ impl QuicDriver {
             Phase::Open => link.read_streams(application, budget_bytes),
             Phase::Handshaking | Phase::Lost => ReadRound { bytes: 0, more: false },
         };
+        link.settle(round.bytes, &self.limits, &mut self.room, self.now);
         let (after, key) = (link.phase, link.key);
         if let Some((reason, told)) = link.tell_loss(application) {
             self.stats.connections_lost += u64::from(told);

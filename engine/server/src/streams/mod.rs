@@ -6,15 +6,18 @@
 //!
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
+mod held;
 mod stream;
 
 use crate::history::Question;
 use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
 use crate::tokens::Tokens;
+use held::Held;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
 use highwater_proto::{CloseReason, DecodeError, Epoch, FrameKind, Hello, History, Lookup, Periods, Subscribe};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use stream::{Role, Stream};
 
 /// Bytes asked of a stream at once.
@@ -38,9 +41,8 @@ pub enum Deed {
 }
 
 /// All streams of one core's clients.
-#[derive(Default)]
 pub struct Streams {
-    streams: HashMap<StreamKey, Stream>,
+    streams: BTreeMap<StreamKey, Stream>,
     sessions: HashMap<SessionId, StreamKey>,
     blocked: VecDeque<StreamKey>,
     subscribers: Vec<Subscriber>,
@@ -48,6 +50,9 @@ pub struct Streams {
     closing: HashSet<ConnectionKey>,
     sessions_begun: u64,
     deeds: VecDeque<Deed>,
+    held: Held,
+    /// The time of this turn.
+    now: Instant,
     /// Streams that wait for one video's counts, each with one question: never more than there are open streams.
     lookups: VecDeque<(StreamKey, Box<str>)>,
     /// Streams that wait for what is closed, each with one question, until the helper is asked.
@@ -65,9 +70,42 @@ pub struct Intakes<'a> {
 }
 
 impl Streams {
-    /// No streams yet; producers must send one of `tokens`, if there are any.
-    pub fn new(tokens: Option<Arc<Tokens>>) -> Self {
-        Self { tokens, ..Self::default() }
+    /// No streams yet; producers must send one of `tokens`, if there are any. Frames that are not done with hold
+    /// `held_bytes_max` bytes, and one frame more.
+    pub fn new(tokens: Option<Arc<Tokens>>, held_bytes_max: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            sessions: HashMap::new(),
+            blocked: VecDeque::new(),
+            subscribers: Vec::new(),
+            closing: HashSet::new(),
+            sessions_begun: 0,
+            deeds: VecDeque::new(),
+            held: Held::new(held_bytes_max),
+            now: Instant::now(),
+            lookups: VecDeque::new(),
+            history: VecDeque::new(),
+            tokens,
+        }
+    }
+
+    /// Bytes of frames that are not done with.
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// The streams of a connection.
+    fn of_connection(&self, connection: ConnectionKey) -> impl Iterator<Item = (&StreamKey, &Stream)> {
+        let from_first = self.streams.range(StreamKey::first_of(connection)..);
+        from_first.take_while(move |(key, _)| key.connection() == connection)
+    }
+
+    /// The frame of a stream is done with.
+    fn clear(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            self.held.release(key, &mut stream.coming, stream.chunk_bytes);
+            stream.clear();
+        }
     }
 
     /// The next stream that waits for a video's counts, and the video.
@@ -116,7 +154,8 @@ impl Streams {
     }
 
     fn forget(&mut self, key: StreamKey) -> Option<SessionId> {
-        let stream = self.streams.remove(&key)?;
+        let mut stream = self.streams.remove(&key)?;
+        self.held.release(key, &mut stream.coming, stream.chunk_bytes);
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
         self.subscribers.retain(|one| one.stream != key);
@@ -129,6 +168,22 @@ impl Streams {
 }
 
 impl Intakes<'_> {
+    /// Begins a turn: lets streams be read on that waited for memory, and gives up those that keep it for too long.
+    pub fn begin_turn(&mut self, now: Instant) {
+        let Streams { streams, held, deeds, .. } = &mut *self.streams;
+        deeds.extend(held.poll_resumed(streams, now).into_iter().map(Deed::Resume));
+        let slow = held.poll_slow(streams, now);
+        self.streams.now = now;
+        for (key, bytes, time) in slow {
+            let text = format!(
+                "{bytes} bytes of a frame came in {} ms, and the memory for frames that are not whole is used up; send at \
+                 64 KiB/s or more, and the batch again",
+                time.as_millis()
+            );
+            self.abandon(key, CloseReason::Overloaded, text);
+        }
+    }
+
     /// Offers the frames that had no room again, oldest first; returns whether any was taken.
     pub fn retry_blocked(&mut self) -> bool {
         let mut taken = false;
@@ -155,10 +210,20 @@ impl Intakes<'_> {
             if stream.is_whole() || is_closed {
                 return;
             }
+            let (held, now) = (&mut self.streams.held, self.streams.now);
+            let is_payload = stream.frame.is_some();
+            if is_payload && !held.may_read(key, &mut stream.coming, now) {
+                return;
+            }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
+            let bytes = chunk.len();
             if let Err(error) = stream.take(chunk) {
                 self.abandon(key, error.close_reason(), error.to_string());
                 return;
+            }
+            if is_payload {
+                let is_whole = stream.is_whole();
+                held.came(key, &mut stream.coming, bytes, is_whole, now);
             }
             if let Some(frame) = stream.frame.filter(|frame| !stream.role.takes(frame.kind)) {
                 let text = stream.role.misplaced(frame.kind);
@@ -195,19 +260,15 @@ impl Intakes<'_> {
                 return self.close(key, CloseReason::UnexpectedFrame, text);
             }
         };
-        if intake == Intake::Taken
-            && let Some(stream) = self.streams.streams.get_mut(&key)
-        {
-            stream.clear();
+        if intake == Intake::Taken {
+            self.streams.clear(key);
         }
         intake
     }
 
     fn greet(&mut self, key: StreamKey) -> Intake {
-        let connection = key.connection();
-        let is_producer =
-            |(other, stream): (&StreamKey, &Stream)| other.connection() == connection && stream.role == Role::Producer;
-        if self.streams.streams.iter().any(is_producer) {
+        let is_producer = |(_, stream): (&StreamKey, &Stream)| stream.role == Role::Producer;
+        if self.streams.of_connection(key.connection()).any(is_producer) {
             let text = "a second HELLO came on this connection, which has its producer; open a connection for each";
             return self.close(key, CloseReason::UnexpectedFrame, text.to_owned());
         }
@@ -223,7 +284,7 @@ impl Intakes<'_> {
         let intake = self.pipeline.handle_hello(stream.session, &hello);
         if intake == Intake::Taken {
             stream.role = Role::Producer;
-            stream.clear();
+            self.streams.clear(key);
         }
         intake
     }
@@ -233,7 +294,7 @@ impl Intakes<'_> {
         match Lookup::decode(&stream.chunks.concat()) {
             Ok(lookup) => {
                 stream.role = Role::Question(FrameKind::Lookup);
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.lookups.push_back((key, lookup.video_id));
                 Intake::Taken
             }
@@ -246,7 +307,7 @@ impl Intakes<'_> {
         match decode(&stream.chunks.concat()) {
             Ok(question) => {
                 stream.role = Role::Question(question.kind());
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.history.push_back((key, question));
                 Intake::Taken
             }
@@ -259,7 +320,7 @@ impl Intakes<'_> {
         match Subscribe::decode(&stream.chunks.concat()) {
             Ok(subscribe) => {
                 stream.role = Role::Subscriber;
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.subscribers.push(Subscriber { stream: key, next: subscribe.from_epoch });
                 Intake::Taken
             }
@@ -342,8 +403,7 @@ impl Application for Intakes<'_> {
     }
 
     fn connection_lost(&mut self, connection: ConnectionKey, _reason: &LossReason) {
-        let gone: Vec<StreamKey> =
-            self.streams.streams.keys().filter(|key| key.connection() == connection).copied().collect();
+        let gone: Vec<StreamKey> = self.streams.of_connection(connection).map(|(key, _)| *key).collect();
         self.streams.closing.remove(&connection);
         for key in gone {
             if let Some(session) = self.streams.forget(key) {
