@@ -6,13 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod answers;
+mod backup;
 mod cores;
 mod crash;
+mod deploy;
 mod e2e;
 mod history;
 mod hostile;
+mod licenses;
 mod live;
 mod operating;
+mod overload;
 mod rude;
 mod runtimes;
 mod sidecars;
