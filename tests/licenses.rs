@@ -42,8 +42,8 @@ fn every_dependency_has_a_license_that_asks_little() {
     let mut wrong = Vec::new();
     for package in packages {
         let (name, license) = (&package["name"], package["license"].as_str().unwrap_or("none"));
-        let is_fine = Expression::parse_mode(license, ParseMode::LAX)
-            .is_ok_and(|expression| expression.evaluate(is_allowed));
+        let is_fine =
+            Expression::parse_mode(license, ParseMode::LAX).is_ok_and(|expression| expression.evaluate(is_allowed));
         if !is_fine {
             wrong.push(format!("{name} {}: {license}", package["version"]));
         }

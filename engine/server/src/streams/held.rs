@@ -2,85 +2,115 @@
 //!
 //! While it is used up, streams wait before they are read on, and QUIC holds their senders; only the frame that began
 //! first goes on, so that there is always one that becomes whole and gives its memory back. A sender that takes its
-//! time over a frame meanwhile is not waited for. Invariant: what is held is never more than the amount and one frame.
+//! time over a frame meanwhile is not waited for. Streams on which no whole batch has come yet have half of it to
+//! themselves and no more, so that whoever opens many and finishes nothing cannot hold up those that do.
+//!
+//! Invariant: what is held is never more than the amount and two frames.
 
 use super::stream::Stream;
 use crate::quic::StreamKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// While memory is short, a frame must come at this rate; what a stream waits by the engine's will does not count.
-const RATE_BYTES_PER_S: u128 = 64 << 10;
-/// A frame has this long before its rate matters.
-const GRACE: Duration = Duration::from_secs(1);
+/// While memory is short, a frame must come by this much in each [`SPAN`]; what a stream waits by the engine's will does
+/// not count.
+const SPAN_BYTES: usize = 64 << 10;
+const SPAN: Duration = Duration::from_secs(1);
 /// How often the rates are looked at while memory is short.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is reckoned for a stream that is read on.
 const STREAM_BYTES: usize = 64 << 10;
 
-/// The time that a stream's frame has been coming.
+/// How a stream's frame has been coming.
 #[derive(Debug, Default)]
 pub(super) struct Coming {
+    /// Whether a whole batch has come on the stream before.
+    pub(super) is_proven: bool,
     /// The place in the order of beginning, while a frame's payload has begun and is not whole.
     place: Option<u64>,
+    /// The time that it has been coming until `since`.
     for_time: Duration,
     since: Option<Instant>,
+    /// When its rate was last found good, and what had come by then.
+    good_time: Duration,
+    good_bytes: usize,
     /// Whether the stream waits for memory.
     pub(super) waits: bool,
+}
+
+impl Coming {
+    fn time(&self, now: Instant) -> Duration {
+        self.for_time + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Nothing of a frame has come.
+    fn reset(&mut self) {
+        *self = Self { is_proven: self.is_proven, ..Self::default() };
+    }
+}
+
+/// The streams of one kind: those that are proven, or the others.
+#[derive(Debug, Default)]
+struct Kind {
+    bytes: usize,
+    begun: BTreeMap<u64, StreamKey>,
+    waiting: VecDeque<StreamKey>,
 }
 
 /// What is held.
 #[derive(Debug)]
 pub(super) struct Held {
-    bytes: usize,
     bytes_max: usize,
-    begun: BTreeMap<u64, StreamKey>,
+    /// Unproven and proven.
+    kinds: [Kind; 2],
     place_next: u64,
-    waiting: VecDeque<StreamKey>,
     looked_at: Option<Instant>,
 }
 
 impl Held {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, begun: BTreeMap::new(), place_next: 0, waiting: VecDeque::new(), looked_at: None }
+        Self { bytes_max, kinds: [Kind::default(), Kind::default()], place_next: 0, looked_at: None }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.kinds.iter().map(|kind| kind.bytes).sum()
     }
 
-    fn has_room(&self) -> bool {
-        self.bytes < self.bytes_max
+    fn room_left(&self, is_proven: bool) -> usize {
+        let left = self.bytes_max.saturating_sub(self.bytes());
+        if is_proven { left } else { left.min((self.bytes_max / 2).saturating_sub(self.kinds[0].bytes)) }
     }
 
     /// Whether a stream's payload may be read on; if not, it waits.
     pub(super) fn may_read(&mut self, key: StreamKey, coming: &mut Coming, now: Instant) -> bool {
-        let is_first = || coming.place.is_some() && self.begun.keys().next().copied() == coming.place;
-        if self.has_room() || is_first() {
+        let has_room = self.room_left(coming.is_proven) > 0;
+        let kind = &mut self.kinds[usize::from(coming.is_proven)];
+        let is_first = coming.place.is_some() && kind.begun.keys().next().copied() == coming.place;
+        if has_room || is_first {
             return true;
         }
-        if let Some(since) = coming.since.take() {
-            coming.for_time += now.saturating_duration_since(since);
-        }
+        coming.for_time = coming.time(now);
+        coming.since = None;
         if !std::mem::replace(&mut coming.waits, true) {
-            self.waiting.push_back(key);
+            kind.waiting.push_back(key);
         }
         false
     }
 
     /// Bytes of a payload have come; it is whole or not.
     pub(super) fn came(&mut self, key: StreamKey, coming: &mut Coming, bytes: usize, is_whole: bool, now: Instant) {
-        self.bytes += bytes;
+        let kind = &mut self.kinds[usize::from(coming.is_proven)];
+        kind.bytes += bytes;
         match (coming.place, is_whole) {
             (None, false) => {
                 coming.place = Some(self.place_next);
                 coming.since = Some(now);
-                self.begun.insert(self.place_next, key);
+                kind.begun.insert(self.place_next, key);
                 self.place_next += 1;
             }
             (Some(place), true) => {
-                self.begun.remove(&place);
-                *coming = Coming::default();
+                kind.begun.remove(&place);
+                coming.reset();
             }
             (None, true) | (Some(_), false) => {}
         }
@@ -88,31 +118,36 @@ impl Held {
 
     /// A frame is done with, or its stream is gone.
     pub(super) fn release(&mut self, key: StreamKey, coming: &mut Coming, bytes: usize) {
-        self.bytes -= bytes;
+        let kind = &mut self.kinds[usize::from(coming.is_proven)];
+        kind.bytes -= bytes;
         if let Some(place) = coming.place {
-            self.begun.remove(&place);
+            kind.begun.remove(&place);
         }
         if coming.waits {
-            self.waiting.retain(|one| *one != key);
+            kind.waiting.retain(|one| *one != key);
         }
-        *coming = Coming::default();
+        coming.reset();
     }
 
     /// The streams that may be read on now: all that there is room for, or else the one that began first.
     pub(super) fn poll_resumed(&mut self, streams: &mut BTreeMap<StreamKey, Stream>, now: Instant) -> Vec<StreamKey> {
-        if self.waiting.is_empty() {
-            return Vec::new();
+        let mut resumed = Vec::new();
+        for is_proven in [true, false] {
+            let left = self.room_left(is_proven);
+            let Kind { begun, waiting, .. } = &mut self.kinds[usize::from(is_proven)];
+            if waiting.is_empty() {
+                continue;
+            }
+            if left > 0 {
+                let count = 1 + left / STREAM_BYTES;
+                resumed.extend(waiting.drain(..count.min(waiting.len())));
+            } else if let Some(first) = begun.values().next().copied()
+                && streams.get(&first).is_some_and(|stream| stream.coming.waits)
+            {
+                waiting.retain(|one| *one != first);
+                resumed.push(first);
+            }
         }
-        let resumed: Vec<StreamKey> = if self.has_room() {
-            let count = 1 + (self.bytes_max - self.bytes) / STREAM_BYTES;
-            self.waiting.drain(..count.min(self.waiting.len())).collect()
-        } else {
-            let first = self.begun.values().next().copied();
-            let waits = |key: &StreamKey| streams.get(key).is_some_and(|stream| stream.coming.waits);
-            let first = first.filter(waits);
-            self.waiting.retain(|one| Some(*one) != first);
-            first.into_iter().collect()
-        };
         for key in &resumed {
             if let Some(stream) = streams.get_mut(key) {
                 stream.coming.waits = false;
@@ -122,26 +157,32 @@ impl Held {
         resumed
     }
 
-    /// The streams whose frames come too slowly while memory is short, with the bytes and the time of each.
+    /// The streams whose frames come too slowly while memory is short, with the bytes that came in the last of their time.
     pub(super) fn poll_slow(
         &mut self,
-        streams: &BTreeMap<StreamKey, Stream>,
+        streams: &mut BTreeMap<StreamKey, Stream>,
         now: Instant,
     ) -> Vec<(StreamKey, usize, Duration)> {
         let is_due = self.looked_at.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_EVERY);
-        if self.has_room() || !is_due {
-            return Vec::new();
+        let mut slow = Vec::new();
+        for is_proven in [false, true] {
+            if !is_due || self.room_left(is_proven) > 0 {
+                continue;
+            }
+            self.looked_at = Some(now);
+            for key in self.kinds[usize::from(is_proven)].begun.values() {
+                let Some(stream) = streams.get_mut(key) else { continue };
+                let time = stream.coming.time(now);
+                let (span, bytes) =
+                    (time.saturating_sub(stream.coming.good_time), stream.chunk_bytes - stream.coming.good_bytes);
+                if bytes >= SPAN_BYTES {
+                    (stream.coming.good_time, stream.coming.good_bytes) = (time, stream.chunk_bytes);
+                } else if span >= SPAN {
+                    slow.push((*key, bytes, span));
+                }
+            }
         }
-        self.looked_at = Some(now);
-        let slow = |key: &StreamKey| {
-            let stream = streams.get(key)?;
-            let coming = &stream.coming;
-            let running = coming.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-            let time = coming.for_time + running;
-            let due = RATE_BYTES_PER_S * time.as_millis() / 1000;
-            (time >= GRACE && (stream.chunk_bytes as u128) < due).then_some((*key, stream.chunk_bytes, time))
-        };
-        self.begun.values().filter_map(slow).collect()
+        slow
     }
 }
 
@@ -184,13 +225,19 @@ mod tests {
         }
 
         fn slow(&mut self) -> Vec<StreamKey> {
-            self.held.poll_slow(&self.streams, self.now).into_iter().map(|(key, ..)| key).collect()
+            self.held.poll_slow(&mut self.streams, self.now).into_iter().map(|(key, ..)| key).collect()
         }
+    }
+
+    fn proven(streams: u32, bytes_max: usize) -> World {
+        let mut world = World::new(streams, bytes_max);
+        world.streams.values_mut().for_each(|stream| stream.coming.is_proven = true);
+        world
     }
 
     #[test]
     fn without_room_only_the_frame_that_began_first_goes_on() {
-        let mut world = World::new(4, 1000);
+        let mut world = proven(4, 1000);
         assert!(world.read(0, 400, false) && world.read(1, 400, false) && world.read(2, 400, true));
         assert!(!world.read(1, 1, false) && !world.read(3, 1, false) && !world.read(1, 1, false));
         assert!(world.read(0, 10, false));
@@ -205,29 +252,50 @@ mod tests {
         assert!(world.read(3, 1, true));
         world.release(1);
         world.release(3);
-        assert_eq!((world.held.bytes(), world.held.begun.len(), world.held.waiting.len()), (0, 0, 0));
+        let kind = &world.held.kinds[1];
+        assert_eq!((world.held.bytes(), kind.begun.len(), kind.waiting.len()), (0, 0, 0));
     }
 
     #[test]
     fn who_takes_his_time_is_slow_only_without_room_and_not_while_he_is_made_to_wait() {
-        let mut world = World::new(3, 200_000);
-        assert!(world.read(0, 100, false));
-        world.now += 10 * GRACE;
+        let mut world = proven(3, 300_000);
+        assert!(world.read(0, 100_000, false));
+        world.now += 10 * SPAN;
         assert_eq!(world.slow(), []);
         assert!(world.read(1, 200_000, false));
-        assert_eq!(world.slow(), [StreamKey::made_up(0)]);
+        // What came at once before is good for another span.
+        assert_eq!(world.slow(), []);
         assert!(!world.read(1, 1, false));
-        world.now += 10 * GRACE;
+        world.now += SPAN;
         assert_eq!(world.slow(), [StreamKey::made_up(0)]);
         world.release(0);
         assert_eq!(world.resumed(), [StreamKey::made_up(1)]);
-        world.now += 10 * GRACE;
+        assert!(world.read(1, SPAN_BYTES, false) && world.read(2, 100_000, true));
+        world.now += SPAN;
+        assert_eq!(world.slow(), []);
+        world.now += SPAN / 2;
+        assert_eq!(world.slow(), []);
+        world.now += SPAN / 2;
         assert_eq!(world.slow(), [StreamKey::made_up(1)]);
     }
 
     #[test]
+    fn who_has_finished_nothing_yet_cannot_use_up_the_memory_of_who_has() {
+        let mut world = World::new(4, 1000);
+        world.streams.get_mut(&StreamKey::made_up(3)).unwrap().coming.is_proven = true;
+        assert!(world.read(0, 300, false) && world.read(1, 300, false));
+        assert!(!world.read(2, 1, false) && !world.read(1, 1, false));
+        assert!(world.read(3, 300, false) && world.read(3, 50, true));
+        world.release(3);
+        assert!(world.read(0, 1, true));
+        world.release(0);
+        assert_eq!(world.resumed(), [StreamKey::made_up(2)]);
+        assert_eq!(world.resumed(), [StreamKey::made_up(1)]);
+    }
+
+    #[test]
     fn a_stream_that_is_gone_waits_no_more() {
-        let mut world = World::new(2, 10);
+        let mut world = proven(2, 10);
         assert!(world.read(0, 10, false));
         assert!(!world.read(1, 1, false));
         world.release(1);

@@ -176,8 +176,8 @@ impl Intakes<'_> {
         self.streams.now = now;
         for (key, bytes, time) in slow {
             let text = format!(
-                "{bytes} bytes of a frame came in {} ms, and the memory for frames that are not whole is used up; send at \
-                 64 KiB/s or more, and the batch again",
+                "{bytes} bytes of a frame came in the last {} ms, and the memory for frames that are not whole is used up; \
+                 send 64 KiB or more in each second, and the batch again",
                 time.as_millis()
             );
             self.abandon(key, CloseReason::Overloaded, text);
@@ -262,6 +262,9 @@ impl Intakes<'_> {
         };
         if intake == Intake::Taken {
             self.streams.clear(key);
+            if let Some(stream) = self.streams.streams.get_mut(&key) {
+                stream.coming.is_proven = true;
+            }
         }
         intake
     }
