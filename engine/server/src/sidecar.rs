@@ -42,6 +42,7 @@ pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
         idle_timeout: SILENCE_MAX.min(arguments.stale_after),
         ..ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?
     };
+    let config = arguments.credentials.apply(config)?;
     let listener = listen_http(arguments.http)?;
     let http = listener.local_addr().context("the TCP socket has no address")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{DatagramEvent, Endpoint, Incoming, ServerConfig, StreamId, VarInt};
 use quinn_udp::RecvMeta;
 
 use super::census::Census;
@@ -20,7 +21,8 @@ use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
-use super::{Application, ConnectionKey, QuicError, QuicLimits, StreamKey, config};
+use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
+use crate::access::Refusals;
 use crate::{diagnostics::Sockets, tls::ServerTls};
 
 mod ends;
@@ -38,6 +40,9 @@ const HANDSHAKES_DIVISOR: usize = 4;
 pub struct QuicDriver {
     port: Port,
     endpoint: Endpoint,
+    /// What new connections are accepted by.
+    server: Arc<ServerConfig>,
+    refusals: Refusals,
     limits: QuicLimits,
     /// By the endpoint's handle, which is reused; the generation in the key is not.
     links: Vec<Option<Box<Link>>>,
@@ -61,10 +66,12 @@ impl QuicDriver {
         let server = config::server_config(tls.config.clone(), &limits)?;
         let endpoint_config = Arc::new(config::endpoint_config(core, &tls.reset_key)?);
         let port = Port::bind(address, limits.socket_buffer_bytes)?;
-        let endpoint = Endpoint::new(endpoint_config, Some(server), port.may_search_mtu(), None);
+        let endpoint = Endpoint::new(endpoint_config, Some(server.clone()), port.may_search_mtu(), None);
         Ok(Self {
             port,
             endpoint,
+            server,
+            refusals: Refusals::default(),
             limits,
             links: Vec::new(),
             generation: 0,
@@ -77,6 +84,20 @@ impl QuicDriver {
             now: Instant::now(),
             stats: QuicStats::default(),
         })
+    }
+
+    /// Accepts new connections by another TLS configuration; those that stand go on.
+    ///
+    /// # Errors
+    /// [`QuicError::Tls`]: then the one before stays in force.
+    pub fn set_tls(&mut self, tls: Arc<rustls::ServerConfig>) -> Result<(), QuicError> {
+        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        // The rest stays, so that an address which was proved before is still taken for proved.
+        let mut server = ServerConfig::clone(&self.server);
+        server.crypto = crypto;
+        self.server = Arc::new(server);
+        self.endpoint.set_server_config(Some(self.server.clone()));
+        Ok(())
     }
 
     /// The address bound, with the port that was taken for port 0.
@@ -365,6 +386,13 @@ impl QuicDriver {
         if let Some((reason, told)) = link.tell_loss(application) {
             self.stats.connections_lost += u64::from(told);
             self.stats.handshakes_failed += u64::from(!told);
+            if let (LossReason::Distrusted(why), false) = (&reason, told) {
+                self.stats.handshakes_distrusted += 1;
+                if let Some(unsaid) = self.refusals.say(self.now) {
+                    let peer = link.transport.remote_address();
+                    tracing::warn!(%peer, unsaid, "refused a client in its handshake, for its certificate: {why}");
+                }
+            }
             tracing::debug!(%key, %reason, opened = told, "a connection ended");
         }
         self.census.moved(index, before, after);

@@ -1,7 +1,6 @@
-//! The tokens that producers must send, where the operator asks for them: read from a file, compared in a hello.
+//! The tokens that clients must send, where the operator asks for them: read from a file, and found for what was sent.
 //!
-//! What it is not: a guard of readers, who need none, or a secret against who reads the wire, which is TLS's work.
-//! Only SHA-256 digests are kept, so comparing takes the same time whatever a token has in common with the right one
+//! What it is not: a secret against who reads the wire, which is TLS's work. Only SHA-256 digests are kept, so comparing takes the same time whatever a token has in common with the right one
 //! and however long that is: the hash depends on what was sent alone, and then each digest of 32 bytes is compared
 //! whole, all of them also after one that fits. Invariant: no token is ever shown, neither in a log nor in an error.
 
@@ -11,30 +10,57 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use subtle::{Choice, ConstantTimeEq};
+use std::sync::Arc;
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use highwater_proto::TOKEN_BYTES_MAX;
+use highwater_proto::{IDENTITY_BYTES_MAX, Scopes, TOKEN_BYTES_MAX, TokenLine, TokenLineError};
 
 /// Most tokens of a file: enough to give each user a new one before the old one goes.
 const TOKENS_MAX: usize = 64;
 
-/// A larger file is not one of tokens; there is room for every token and as much remark again.
-const FILE_BYTES_MAX: usize = 2 * TOKENS_MAX * (TOKEN_BYTES_MAX + 1);
+/// A larger file is not one of tokens; there is room for every token, its attributes, and as much remark again.
+const FILE_BYTES_MAX: usize = 2 * TOKENS_MAX * (TOKEN_BYTES_MAX + IDENTITY_BYTES_MAX + 33);
 
 /// Who may read or write the file besides its owner.
 const OTHERS_RIGHTS: u32 = 0o066;
 
 const DIGEST_BYTES: usize = 32;
 
+/// What a token is good for. The debug text shows neither the token nor its digest.
+#[derive(PartialEq, Eq)]
+pub struct Grant {
+    digest: [u8; DIGEST_BYTES],
+    name: Option<Box<str>>,
+    scopes: Scopes,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+impl Grant {
+    /// Who bears the token; `None` where the file does not say.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What its bearer may do.
+    pub const fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+}
+
 /// The tokens of an engine that asks for one.
 #[derive(Clone)]
 pub struct Tokens {
-    digests: Vec<[u8; DIGEST_BYTES]>,
+    grants: Vec<Arc<Grant>>,
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("count", &self.digests.len()).finish_non_exhaustive()
+        f.debug_struct("Tokens").field("count", &self.grants.len()).finish_non_exhaustive()
     }
 }
 
@@ -43,7 +69,7 @@ impl fmt::Debug for Tokens {
 pub enum TokenFileError {
     /// It cannot be read.
     #[error(
-        "cannot read the token file {}: {source}; check --token-file, or leave it out to let any producer send",
+        "cannot read the token file {}: {source}; check --token-file, or leave it out to let anybody in",
         path.display()
     )]
     Read {
@@ -64,36 +90,36 @@ pub enum TokenFileError {
     /// It holds nothing but blank lines and remarks.
     #[error(
         "the token file {} holds no token: write 1 to {TOKENS_MAX}, one a line (lines that begin with # are remarks), or leave \
-         --token-file out to let any producer send",
+         --token-file out to let anybody in",
         path.display()
     )]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// A line is not text.
-    #[error(
-        "the token file {}, line {line}: a token is UTF-8 without control characters or white space at its ends; save the file as plain text",
-        path.display()
-    )]
-    NotText {
+    /// A line is not what it should be.
+    #[error("the token file {}, line {line}: {source}", path.display())]
+    Line {
         /// The file.
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
+        /// What is wrong with it.
+        source: TokenLineError,
     },
-    /// A line is too long.
+    /// A token stands twice, with different names or scopes.
     #[error(
-        "the token file {}, line {line}: the token has {bytes} bytes, allowed are 1 to {TOKEN_BYTES_MAX}; use a shorter one",
+        "the token file {}, line {line}: the same token stands on line {first} with another name or other scopes; leave one of \
+         the two",
         path.display()
     )]
-    TooLong {
+    Contradiction {
         /// The file.
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
-        /// Bytes of the token.
-        bytes: usize,
+        /// Number of the earlier line.
+        first: usize,
     },
     /// There are too many.
     #[error(
@@ -136,43 +162,57 @@ impl Tokens {
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, TokenFileError> {
-        let mut digests = Vec::new();
-        for (line, token) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
-            let token = token.trim_ascii();
-            if token.is_empty() || token.starts_with(b"#") {
-                continue;
-            }
+        let mut grants: Vec<Arc<Grant>> = Vec::new();
+        let mut lines = Vec::new();
+        for (line, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let path = || path.to_owned();
-            if token.len() > TOKEN_BYTES_MAX {
-                return Err(TokenFileError::TooLong { path: path(), line, bytes: token.len() });
-            }
-            // A byte order mark, or white space that is not ASCII, would become part of a token unseen.
-            let is_text =
-                |text: &str| text.trim() == text && !text.contains(|one: char| one.is_control() || one == '\u{feff}');
-            if !std::str::from_utf8(token).is_ok_and(is_text) {
-                return Err(TokenFileError::NotText { path: path(), line });
-            }
-            if digests.len() == TOKENS_MAX {
+            let told = |source| TokenFileError::Line { path: path(), line, source };
+            let text = std::str::from_utf8(text).map_err(|_| told(TokenLineError::NotText))?;
+            let Some(TokenLine { name, scopes, token }) = TokenLine::parse(text).map_err(told)? else { continue };
+            if grants.len() == TOKENS_MAX {
                 return Err(TokenFileError::TooMany { path: path(), line });
             }
-            digests.push(digest_of(token));
+            let grant = Grant { digest: digest_of(token.as_bytes()), name: name.map(Into::into), scopes };
+            let same = grants.iter().zip(&lines).find(|(one, _)| one.digest == grant.digest);
+            if let Some((_, first)) = same.filter(|(one, _)| ***one != grant) {
+                return Err(TokenFileError::Contradiction { path: path(), line, first: *first });
+            }
+            grants.push(Arc::new(grant));
+            lines.push(line);
         }
-        if digests.is_empty() {
+        if grants.is_empty() {
             return Err(TokenFileError::Empty { path: path.to_owned() });
         }
-        Ok(Self { digests })
+        Ok(Self { grants })
     }
 
     /// How many there are; at least one.
     pub fn count(&self) -> usize {
-        self.digests.len()
+        self.grants.len()
     }
 
-    /// Whether a producer with this token may send.
-    pub fn admit(&self, token: &[u8]) -> bool {
+    /// What this token is good for; `None` when it is none of these.
+    pub fn admit(&self, token: &[u8]) -> Option<Arc<Grant>> {
         let sent = digest_of(token);
-        let fits = |found: Choice, one: &[u8; DIGEST_BYTES]| found | one.ct_eq(&sent);
-        self.digests.iter().fold(Choice::from(0), fits).into()
+        let mut found = Choice::from(0);
+        let mut found_at = 0u32;
+        for (index, grant) in (0u32..).zip(&self.grants) {
+            let fits = grant.digest.ct_eq(&sent);
+            found_at.conditional_assign(&index, fits);
+            found |= fits;
+        }
+        bool::from(found).then(|| Arc::clone(&self.grants[found_at as usize]))
+    }
+
+    /// What the token of an earlier grant is good for now; `None` when it is here no more, or under another name.
+    pub fn current(&self, grant: &Grant) -> Option<&Grant> {
+        let same = |one: &&Arc<Grant>| bool::from(one.digest.ct_eq(&grant.digest)) && one.name == grant.name;
+        self.grants.iter().find(same).map(Arc::as_ref)
+    }
+
+    #[cfg(test)]
+    pub(super) fn parse_text(text: &str) -> Self {
+        Self::parse(Path::new("tokens"), text.as_bytes()).unwrap()
     }
 }
 
@@ -195,19 +235,20 @@ mod tests {
         let tokens = parse("# in use since March\n\n  first one \r\nsecond\n").unwrap();
         assert_eq!(tokens.count(), 2);
         for good in ["first one", "second"] {
-            assert!(tokens.admit(good.as_bytes()), "{good}");
+            assert!(tokens.admit(good.as_bytes()).is_some(), "{good}");
         }
         for bad in ["", "first", "first one ", "Second", "secon", "secondd", "# in use since March"] {
-            assert!(!tokens.admit(bad.as_bytes()), "{bad}");
+            assert!(tokens.admit(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn the_longest_token_and_the_most_tokens_are_allowed_and_one_more_is_not() {
         let longest = "x".repeat(TOKEN_BYTES_MAX);
-        assert!(parse(&longest).unwrap().admit(longest.as_bytes()));
+        assert!(parse(&longest).unwrap().admit(longest.as_bytes()).is_some());
         let error = parse(format!("\n{longest}y")).unwrap_err();
-        assert!(matches!(error, TokenFileError::TooLong { line: 2, bytes: 1025, .. }), "{error}");
+        let source = TokenLineError::TooLong { bytes: 1025 };
+        assert!(matches!(error, TokenFileError::Line { line: 2, source: found, .. } if found == source), "{error}");
         let most: Vec<String> = (0..TOKENS_MAX).map(|index| format!("token{index}")).collect();
         assert_eq!(parse(most.join("\n")).unwrap().count(), TOKENS_MAX);
         let error = parse(format!("{}\none more", most.join("\n"))).unwrap_err();
@@ -221,9 +262,27 @@ mod tests {
             ["good\ns3cret\u{a0}".as_bytes(), b"good\ns3\x00cret", b"good\ns3cret\xff", "\n\u{feff}s3cret".as_bytes()];
         for bytes in not_text {
             let error = parse(bytes).unwrap_err();
-            assert!(matches!(error, TokenFileError::NotText { line: 2, .. }), "{error}");
+            let source = TokenLineError::NotText;
+            assert!(matches!(error, TokenFileError::Line { line: 2, source: found, .. } if found == source), "{error}");
             assert!(!format!("{error} {error:?}").contains("s3"), "{error:?}");
         }
         assert!(!format!("{:?}", parse("s3cret").unwrap()).contains("s3"));
+    }
+    #[test]
+    fn a_token_is_found_with_its_name_and_scopes() {
+        let tokens = parse("name=web scopes=produce one\ntwo\none more\nname=web scopes=read three").unwrap();
+        let grant = tokens.admit(b"one").unwrap();
+        assert_eq!((grant.name(), grant.scopes()), (Some("web"), Scopes::parse("produce").unwrap()));
+        let grant = tokens.admit(b"three").unwrap();
+        assert_eq!((grant.name(), grant.scopes()), (Some("web"), Scopes::parse("read").unwrap()));
+        assert_eq!(tokens.admit(b"two").unwrap().scopes(), Scopes::ALL);
+        assert!(tokens.admit(b"name=web scopes=produce one").is_none());
+    }
+
+    #[test]
+    fn a_token_twice_means_the_same_twice() {
+        assert_eq!(parse("one\none").unwrap().count(), 2);
+        let error = parse("one\n#\nscopes=read one").unwrap_err();
+        assert!(matches!(error, TokenFileError::Contradiction { line: 3, first: 1, .. }), "{error}");
     }
 }
