@@ -1,7 +1,7 @@
 //! The command line of `loadgen`, and its way into options.
 //!
-//! It reads only the CA, token and certificate files it is told of. Invariant: what parses is within the limits of each value by
-//! itself; limits that depend on the engine are checked when connected.
+//! It reads only the CA, token and certificate files it is told of. Invariant: what parses is within the limits of each
+//! value by itself; limits that depend on the engine are checked when connected.
 
 use std::path::PathBuf;
 use std::time::Duration;

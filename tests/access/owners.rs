@@ -25,6 +25,8 @@ fn a_producer_stays_its_makers_after_a_kill_and_after_a_cut() {
         block_on(produce_again(bearer(engine, "s3cret-app"), nobodys)).unwrap();
     };
     check(&engine);
+    let line = engine.log_line("refused a client");
+    assert!(line.contains("was made under another identity") && line.contains("token=\"app\""), "{line}");
     let setup = engine.same_place();
     engine.kill();
     engine = setup.start();

@@ -83,6 +83,7 @@ fn a_bad_file_changes_nothing_and_is_told() {
     write_private(&tokens, "s3cret-two\n");
     std::fs::copy(other.engine("other").key, &signed.key).unwrap();
     reload(&engine, 0, 2);
+    assert_eq!(engine.metric("access_out_of_date"), 1);
     block_on(produce(client("s3cret-one"))).unwrap();
     assert_eq!(reason(block_on(produce(client("s3cret-two")))), Unauthorized);
     super::end_without_secrets(engine, &["s3cret"]);

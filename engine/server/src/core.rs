@@ -330,6 +330,9 @@ impl CoreLoop {
                 }
                 Output::Close { session, reason, text } => {
                     if let Some(stream) = self.streams.of_session(session) {
+                        if reason == CloseReason::NotOwner {
+                            self.streams.tell_refusal(stream.connection(), &text);
+                        }
                         driver.close(stream.connection(), reason.code(), &text);
                     }
                 }

@@ -1,8 +1,9 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
 //! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
-//! archives its log, one that merges and publishes, one that commits memory ahead, one that reads history, one that reads
-//! certificates and tokens again, one for HTTP. They share lanes, bounded channels, figures and the published snapshot, nothing else.
+//! archives its log, one that merges and publishes, one that commits memory ahead, one that reads history, one that
+//! reads certificates and tokens again, one for HTTP. They share lanes, bounded channels, figures, the published
+//! snapshot and the rules for clients, nothing else.
 
 use crate::access::{ReloadFigures, Reloader, Rules, Sources};
 use crate::archivist::archive_desk;

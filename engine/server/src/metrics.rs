@@ -203,6 +203,8 @@ fn reloads(page: &mut Page, figures: &ReloadFigures) {
     page.counter("access_reloads", "Times that certificates and tokens were read again", done);
     let help = "Times that certificates and tokens could not be read again, and stayed as they were";
     page.counter("access_reloads_failed", help, figures.failed.load(Ordering::Relaxed));
+    let help = "1 while certificates and tokens on disk cannot be used, and earlier ones are in force";
+    page.gauge("access_out_of_date", help, u64::from(figures.out_of_date.load(Ordering::Relaxed)));
 }
 
 /// The closed files, as of the last cut.

@@ -31,7 +31,7 @@ pub(super) fn verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsEr
         roots.add(authority).map_err(|error| tls::unusable(path, &error, REMEDY))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build();
-    Ok(verifier.map_err(|error| tls::unusable(path, &error, REMEDY))?)
+    verifier.map_err(|error| tls::unusable(path, &error, REMEDY))
 }
 
 /// The name of a client: the common name of its certificate's subject, else the first DNS name, URI or e-mail address

@@ -71,10 +71,13 @@ impl Access {
         match grant {
             None => self.grant(&[], what).map(drop),
             Some(grant) if grant.scopes().contains(scope) => Ok(()),
-            Some(_) => Err(format!(
-                "the token before or in the {what} is not good for this, which needs the scope {scope}; ask the engine's \
-                 operator for one that has it"
-            )),
+            Some(grant) => {
+                let whose = grant.name().map_or_else(String::new, |name| format!(" of {name}"));
+                Err(format!(
+                    "the token{whose} lacks the scope {scope}, which the {what} needs; ask the engine's operator for one that \
+                     has it"
+                ))
+            }
         }
     }
 
@@ -134,7 +137,7 @@ mod tests {
         assert!(refused.contains("the LOOKUP has no token"), "{refused}");
         let grant = access.grant(b"p", "hello").unwrap();
         let refused = access.permit(grant.as_deref(), Scope::Read, "LOOKUP").unwrap_err();
-        assert!(refused.contains("needs the scope read"), "{refused}");
+        assert!(refused.contains("the token of web lacks the scope read"), "{refused}");
     }
 
     #[test]

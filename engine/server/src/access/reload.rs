@@ -37,6 +37,8 @@ pub struct ReloadFigures {
     pub done: AtomicU64,
     /// Without, so that what was in force before stays.
     pub failed: AtomicU64,
+    /// Whether the last time was such a one.
+    pub out_of_date: AtomicBool,
 }
 
 /// Why the files cannot be used.
@@ -190,11 +192,13 @@ impl Reloader {
         match read() {
             Ok(rules) => {
                 self.rules.store(Arc::new(rules));
+                self.figures.out_of_date.store(false, Ordering::Relaxed);
                 self.figures.done.fetch_add(1, Ordering::Relaxed);
                 self.wakers.iter().for_each(Waker::wake);
                 tracing::info!("read certificates and tokens again {why}; new connections go by them");
             }
             Err(error) => {
+                self.figures.out_of_date.store(true, Ordering::Relaxed);
                 self.figures.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("certificates and tokens stay as they were, read again {why}: {error}");
             }
@@ -234,5 +238,9 @@ mod tests {
         assert!(takes(b"other"), "what was in force stays");
         let count = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         assert_eq!((count(&figures.done), count(&figures.failed)), (1, 1));
+        assert!(figures.out_of_date.load(Ordering::Relaxed));
+        std::fs::write(&path, "third").unwrap();
+        reloader.reload("");
+        assert!(takes(b"third") && !figures.out_of_date.load(Ordering::Relaxed));
     }
 }

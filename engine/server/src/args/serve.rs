@@ -132,11 +132,11 @@ pub struct ServeArguments {
     /// It is read again on SIGHUP and when it changes, as are --tls-cert, --tls-key and --token-file.
     #[arg(long, env = "HIGHWATER_CLIENT_CA", value_name = "FILE", help_heading = "Security")]
     pub client_ca: Option<PathBuf>,
-    /// File with the tokens that clients over QUIC must send, one a line: TOKEN, or name=NAME scopes=produce,read TOKEN.
+    /// File with the tokens that clients over QUIC must send, one a line.
     ///
-    /// Without it none is asked for. The scopes say what a token is good for, by default for both; the name is who
-    /// bears it, and owns the producers made with it. It is read again on SIGHUP and when it changes; connections whose
-    /// token is gone are closed.
+    /// A line is TOKEN, or name=NAME scopes=produce,read TOKEN. Without the file none is asked for. The scopes say what
+    /// a token is good for, by default for both; the name is who bears it, and owns the producers made with it. It is
+    /// read again on SIGHUP and when it changes; connections whose token is gone are closed.
     #[arg(long, env = "HIGHWATER_TOKEN_FILE", value_name = "FILE", help_heading = "Security")]
     pub token_file: Option<PathBuf>,
 }

@@ -33,13 +33,15 @@ impl Stream {
 }
 
 impl Streams {
-    /// Says in the log who was not let in.
-    pub(super) fn tell_refusal(&mut self, connection: ConnectionKey, text: &str) {
+    /// Says in the log who was refused, unless another was said to be a moment ago.
+    pub fn tell_refusal(&mut self, connection: ConnectionKey, text: &str) {
         let Some(unsaid) = self.refusals.say(Instant::now()) else { return };
         let peer = self.peers.get(&connection);
+        let of_connection = self.streams.iter().filter(|(key, _)| key.connection() == connection);
+        let token = of_connection.filter_map(|(_, stream)| stream.grant.as_ref()?.name()).next();
         let address = peer.map(|peer| tracing::field::display(peer.address));
         let certificate = peer.and_then(|peer| peer.name.as_deref());
-        tracing::warn!(peer = address, certificate, unsaid, "refused a client: {text}");
+        tracing::warn!(peer = address, token, certificate, unsaid, "refused a client: {text}");
     }
 }
 
