@@ -1,13 +1,13 @@
 //! The command line of `loadgen`, and its way into options.
 //!
-//! It reads only the CA and token files it is told of. Invariant: what parses is within the limits of each value by
-//! itself; limits that depend on the engine are checked when connected.
+//! It reads only the CA, token and certificate files it is told of. Invariant: what parses is within the limits of each
+//! value by itself; limits that depend on the engine are checked when connected.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use highwater_client::ClientConfig;
+use highwater_client::{ClientCertificate, ClientConfig, ClientError, read_token_file};
 use highwater_proto::{BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 
 use crate::error::LoadError;
@@ -55,6 +55,12 @@ pub struct TargetArgs {
     /// File with the token sent to the engine; of several lines, the first that is not blank and does not begin with #.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Certificate chain (PEM) for an engine that asks its clients for one; needs --client-key.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// Private key (PEM) of --client-cert.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// Connections, each a producer of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
     pub producers: u16,
@@ -68,6 +74,8 @@ pub struct TargetArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub reconnect_timeout: Duration,
     /// HTTP address of the engine: compare what it serves with exact counts. It must hold no view before.
+    ///
+    /// An https address is held to --ca, and shown the token and the certificate as well.
     #[arg(long, value_name = "URL")]
     pub verify: Option<String>,
     /// Write the report there as JSON; it goes to stdout in any case.
@@ -129,7 +137,15 @@ impl TargetArgs {
         client.reconnect_timeout = self.reconnect_timeout;
         client.idle_timeout = IDLE_TIMEOUT;
         if let Some(path) = &self.token_file {
-            client.token = read_token(path)?;
+            let unusable = |error: ClientError| LoadError::Option {
+                option: "token-file",
+                value: path.display().to_string(),
+                reason: error.to_string(),
+            };
+            client.token = read_token_file(path).map_err(unusable)?;
+        }
+        if let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) {
+            client.client_certificate = Some(ClientCertificate::read(chain, key)?);
         }
         Ok(Target { client, producers: self.producers, batch_views: self.batch, verify: self.verify.clone() })
     }
@@ -162,18 +178,6 @@ impl ReplayArgs {
         let shift = if self.shift_to_now { Shift::ToNow } else { Shift::ByMs(self.shift_ms) };
         Ok(ReplayOptions { target: self.target.target()?, file: self.file.clone(), shift, speed: self.speed })
     }
-}
-
-/// The first token of a file like the engine's `--token-file`: blank lines and those that begin with `#` are skipped.
-fn read_token(path: &Path) -> Result<Vec<u8>, LoadError> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let token = text.lines().map(str::trim_ascii).find(|line| !line.is_empty() && !line.starts_with('#'));
-    token.map(|token| token.as_bytes().to_vec()).ok_or_else(|| LoadError::Option {
-        option: "token-file",
-        value: path.display().to_string(),
-        reason: "the file holds no token; write it on a line of its own".to_owned(),
-    })
 }
 
 fn rate(text: &str) -> Result<Rate, String> {
@@ -247,17 +251,6 @@ mod tests {
             assert_eq!((replay.shift_ms, replay.shift_to_now), expected);
             assert_eq!(replay.speed, Speed::Times(1.0));
         }
-    }
-
-    #[test]
-    fn the_first_token_of_a_file_is_sent() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokens");
-        std::fs::write(&path, "# since March\n\n  first one\r\nsecond\n").unwrap();
-        assert_eq!(read_token(&path).unwrap(), b"first one");
-        std::fs::write(&path, "# none\n").unwrap();
-        let error = read_token(&path).unwrap_err();
-        assert!(error.is_usage() && error.to_string().contains("holds no token"), "{error}");
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub enum LoadError {
     /// The engine asks for a token and was given none, or one that it does not take.
     #[error("{0}: give loadgen a file with it by --token-file")]
     Token(ClientError),
+    /// The engine asks for a client certificate and was shown none, or one that it does not take.
+    #[error("{0}: give loadgen both by --client-cert and --client-key")]
+    Certificate(ClientError),
     /// The connection to the engine failed for good.
     #[error(transparent)]
     Client(ClientError),
@@ -114,6 +117,7 @@ impl From<ClientError> for LoadError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Closed { reason: CloseReason::Unauthorized, .. } => Self::Token(error),
+            ClientError::ClientCertificate { .. } => Self::Certificate(error),
             error => Self::Client(error),
         }
     }

@@ -12,6 +12,7 @@
 pub mod args;
 pub mod csv;
 pub mod error;
+pub mod http;
 pub mod machine;
 pub mod oracle;
 pub mod progress;

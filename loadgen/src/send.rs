@@ -12,6 +12,7 @@ use highwater_client::{ClientConfig, Producer};
 use highwater_proto::BatchBuilder;
 
 use crate::error::LoadError;
+use crate::http::Shown;
 use crate::oracle::{Row, VideoIds};
 use crate::progress::Progress;
 use crate::report::{Outcome, Report};
@@ -124,7 +125,12 @@ pub fn carry_out<W: Workload>(
     shift_ms: i64,
 ) -> Result<Outcome, LoadError> {
     check(target)?;
-    let verifier = target.verify.as_deref().map(Verifier::new).transpose()?;
+    let shown = Shown {
+        ca_pem: &target.client.ca_pem,
+        token: &target.client.token,
+        certificate: target.client.client_certificate.as_ref(),
+    };
+    let verifier = target.verify.as_deref().map(|url| Verifier::new(url, &shown)).transpose()?;
     if let Some(verifier) = &verifier {
         verifier.check_empty()?;
     }

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::error::LoadError;
+use crate::http::{HttpClient, Shown};
 use crate::oracle::{ExpectedRow, MinuteIndex, Oracle, VideoIds};
 
 /// How long an engine may take to answer at all before the load.
@@ -73,30 +74,17 @@ pub struct Verification {
 /// Asks one engine over HTTP.
 #[derive(Debug)]
 pub struct Verifier {
-    url: String,
-    agent: ureq::Agent,
+    http: HttpClient,
 }
 
 impl Verifier {
-    /// A verifier for `http://HOST:PORT`.
+    /// A verifier for `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
-    /// [`LoadError::Option`] if that is no plain HTTP address.
-    pub fn new(url: &str) -> Result<Self, LoadError> {
-        let url = url.trim_end_matches('/');
-        if url.strip_prefix("http://").is_none_or(str::is_empty) {
-            return Err(LoadError::Option {
-                option: "verify",
-                value: url.to_owned(),
-                reason: "http://HOST:PORT is needed, such as http://127.0.0.1:8080".into(),
-            });
-        }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(REQUEST_TIMEOUT))
-            .proxy(None)
-            .build();
-        Ok(Self { url: url.to_owned(), agent: config.into() })
+    /// [`LoadError::Option`] if that is no such address, or what is shown to it cannot be used.
+    pub fn new(url: &str, shown: &Shown<'_>) -> Result<Self, LoadError> {
+        let unusable = |reason| LoadError::Option { option: "verify", value: url.to_owned(), reason };
+        Ok(Self { http: HttpClient::new(url, shown, REQUEST_TIMEOUT).map_err(unusable)? })
     }
 
     /// Makes sure that the engine holds no view yet: what it acknowledged before this call is in the next snapshot but
@@ -112,7 +100,7 @@ impl Verifier {
         match answer.top_videos.into_iter().next() {
             None => Ok(()),
             Some(row) => Err(LoadError::EngineNotEmpty {
-                url: self.url.clone(),
+                url: self.http.url().to_owned(),
                 video_id: row.video_id,
                 view_count: row.view_count,
             }),
@@ -149,20 +137,21 @@ impl Verifier {
         epoch: Option<Epoch>,
         wait: Duration,
     ) -> Result<Answer, LoadError> {
-        let mut url = format!("{}/v1/videos/top?period={period}&window={window}&k={k}", self.url);
+        let mut path = format!("/v1/videos/top?period={period}&window={window}&k={k}");
         if let Some(epoch) = epoch {
-            url.push_str(&format!("&min_epoch={}", epoch.0));
+            path.push_str(&format!("&min_epoch={}", epoch.0));
         }
+        let url = format!("{}{path}", self.http.url());
         let started = Instant::now();
         loop {
-            let reason = match self.agent.get(&url).call() {
+            let reason = match self.http.get(&path) {
                 Ok(mut response) => {
                     let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
                     match (response.status().as_u16(), body) {
                         (200, Ok(body)) => return parse(&url, &body),
                         (503, Ok(body)) => format!("not ready (503): {}", body.trim()),
                         (status, Ok(body)) => {
-                            return Err(self.failed(&url, format!("status {status}: {}", body.trim())));
+                            return Err(failed(&url, format!("status {status}: {}", body.trim())));
                         }
                         (_, Err(error)) => error.to_string(),
                     }
@@ -170,15 +159,15 @@ impl Verifier {
                 Err(error) => error.to_string(),
             };
             if started.elapsed() >= wait {
-                return Err(self.failed(&url, format!("after {wait:?}: {reason}")));
+                return Err(failed(&url, format!("after {wait:?}: {reason}")));
             }
             std::thread::sleep(RETRY_EVERY);
         }
     }
+}
 
-    fn failed(&self, url: &str, reason: String) -> LoadError {
-        LoadError::Http { url: url.to_owned(), reason }
-    }
+fn failed(url: &str, reason: String) -> LoadError {
+    LoadError::Http { url: url.to_owned(), reason }
 }
 
 fn parse(url: &str, body: &str) -> Result<Answer, LoadError> {
@@ -444,23 +433,23 @@ mod tests {
     fn an_engine_that_holds_views_is_refused_and_one_not_ready_is_waited_for() {
         let unready = || ("503 Service Unavailable", "{}".to_owned());
         let url = serve(vec![unready(), ("200 OK", body("")), unready(), ("200 OK", body(""))]);
-        Verifier::new(&url).unwrap().check_empty().unwrap();
+        Verifier::new(&url, &Shown::default()).unwrap().check_empty().unwrap();
         // The views were acknowledged just before: the first list does not hold them yet.
         let url = serve(vec![("200 OK", body("")), ("200 OK", body(r#"{"rank":1,"video_id":"x","view_count":5}"#))]);
-        let error = Verifier::new(&format!("{url}/")).unwrap().check_empty().unwrap_err();
+        let error = Verifier::new(&format!("{url}/"), &Shown::default()).unwrap().check_empty().unwrap_err();
         assert!(
             matches!(&error, LoadError::EngineNotEmpty { video_id, view_count: 5, .. } if video_id == "x"),
             "{error}"
         );
         let url = serve(vec![("400 Bad Request", "no such period".into())]);
-        let error = Verifier::new(&url).unwrap().check_empty().unwrap_err();
+        let error = Verifier::new(&url, &Shown::default()).unwrap().check_empty().unwrap_err();
         assert!(error.to_string().contains("no such period"), "{error}");
     }
 
     #[test]
-    fn only_plain_http_addresses_are_taken() {
+    fn only_http_addresses_are_taken() {
         for bad in ["127.0.0.1:8080", "https://x", "http://"] {
-            assert!(Verifier::new(bad).unwrap_err().is_usage(), "{bad}");
+            assert!(Verifier::new(bad, &Shown::default()).unwrap_err().is_usage(), "{bad}");
         }
     }
 }

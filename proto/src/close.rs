@@ -32,7 +32,7 @@ pub enum CloseReason {
     ProducerExists = 9,
     /// The engine has no room for another producer.
     ProducerTableFull = 10,
-    /// The token is missing or not accepted.
+    /// The token is missing, not accepted, or not good for this.
     Unauthorized = 11,
     /// A stated limit was passed.
     LimitExceeded = 12,
@@ -44,6 +44,8 @@ pub enum CloseReason {
     Overloaded = 15,
     /// A video id is empty or not UTF-8.
     InvalidVideoId = 16,
+    /// The producer is somebody else's.
+    NotOwner = 17,
 }
 
 /// What a client does when its connection was closed.
@@ -61,7 +63,7 @@ pub enum CloseAction {
 
 impl CloseReason {
     /// Every reason; the index of each is its code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Done,
         Self::Malformed,
         Self::VersionUnsupported,
@@ -79,6 +81,7 @@ impl CloseReason {
         Self::UnexpectedFrame,
         Self::Overloaded,
         Self::InvalidVideoId,
+        Self::NotOwner,
     ];
 
     /// The reason's code in the QUIC close frame.
@@ -111,6 +114,7 @@ impl CloseReason {
             Self::UnexpectedFrame => "unexpected_frame",
             Self::Overloaded => "overloaded",
             Self::InvalidVideoId => "invalid_video_id",
+            Self::NotOwner => "not_owner",
         }
     }
 
@@ -128,12 +132,13 @@ impl CloseReason {
             Self::ProducerUnknown => "check the engine's data directory; if it is right, take a new producer id",
             Self::ProducerExists => "say resume, or take a fresh random producer id",
             Self::ProducerTableFull => "use fewer producers, or wait until idle ones are forgotten",
-            Self::Unauthorized => "send one of the tokens in the file of the engine's --token-file",
+            Self::Unauthorized => "send a token of the engine's --token-file that has the scope for this",
             Self::LimitExceeded => "keep to the limits in the welcome",
             Self::ShuttingDown => "connect again when the engine is back",
             Self::UnexpectedFrame => "send only the frames that PROTOCOL.md allows at this point",
             Self::Overloaded => "read answers promptly, and connect again after a pause",
             Self::InvalidVideoId => "give every view a video_id of 1 to 255 bytes of UTF-8",
+            Self::NotOwner => "resume it with the token or certificate of who made it, or take a fresh id",
         }
     }
 
@@ -167,7 +172,7 @@ mod tests {
         }
         let names: HashSet<_> = CloseReason::ALL.map(CloseReason::as_str).into();
         assert_eq!(names.len(), CloseReason::ALL.len());
-        assert_eq!(CloseReason::from_code(17u32), None);
+        assert_eq!(CloseReason::from_code(18u32), None);
         assert_eq!(CloseReason::from_code(u64::MAX), None);
     }
 }

@@ -19,6 +19,8 @@ pub enum FrameKind {
     Welcome = 0x02,
     /// Engine: the producer belongs to another core.
     Redirect = 0x03,
+    /// Client: the token under which the stream's next frame comes.
+    Token = 0x04,
     /// Client: views.
     Batch = 0x10,
     /// Engine: a batch is durable.
@@ -45,10 +47,11 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, by ascending number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Welcome,
         Self::Redirect,
+        Self::Token,
         Self::Batch,
         Self::Ack,
         Self::BatchRefused,
@@ -78,6 +81,7 @@ impl FrameKind {
             Self::Hello => "HELLO",
             Self::Welcome => "WELCOME",
             Self::Redirect => "REDIRECT",
+            Self::Token => "TOKEN",
             Self::Batch => "BATCH",
             Self::Ack => "ACK",
             Self::BatchRefused => "BATCH_REFUSED",
@@ -98,6 +102,7 @@ impl FrameKind {
             Self::Hello => limits::HELLO_PAYLOAD_MAX,
             Self::Welcome => limits::WELCOME_PAYLOAD_MAX,
             Self::Redirect => limits::REDIRECT_PAYLOAD_MAX,
+            Self::Token => limits::TOKEN_PAYLOAD_MAX,
             Self::Batch => limits::BATCH_BYTES_MAX,
             Self::Ack => limits::ACK_PAYLOAD_MAX,
             Self::BatchRefused => limits::BATCH_REFUSED_BYTES,

@@ -17,6 +17,7 @@ pub mod history;
 pub mod limits;
 pub mod query;
 pub mod snapshot;
+pub mod token;
 pub mod words;
 
 mod wire;
@@ -30,4 +31,5 @@ pub use hello::{Hello, HelloMode, Redirect, Welcome};
 pub use history::{History, Periods};
 pub use limits::*;
 pub use query::{Lookup, Subscribe};
+pub use token::{Scope, Scopes, Token, TokenLine, TokenLineError};
 pub use words::*;

@@ -35,8 +35,11 @@ pub const BATCH_BYTES_MIN: usize = BATCH_HEADER_BYTES
 /// Most batches a producer may have sent without having an answer (W); the engine keeps as many checksums.
 pub const IN_FLIGHT_BATCHES_MAX: u16 = 64;
 
-/// Longest token of a hello in bytes.
+/// Longest token in bytes.
 pub const TOKEN_BYTES_MAX: usize = 1024;
+
+/// Longest name of who bears a token, or of who a certificate is for, in bytes; the shortest has 1.
+pub const IDENTITY_BYTES_MAX: usize = 255;
 
 /// Most rows of a board, and so the largest `k`.
 pub const TOP_K_MAX: usize = 1000;
@@ -76,6 +79,7 @@ pub const FRAME_PAYLOAD_BYTES_MAX: usize = SNAPSHOT_PAYLOAD_MAX;
 
 pub(crate) const TIME_BYTES: usize = 8;
 pub(crate) const HELLO_FIXED_BYTES: usize = 24;
+pub(crate) const TOKEN_FIXED_BYTES: usize = 4;
 pub(crate) const WELCOME_FIXED_BYTES: usize = 72;
 pub(crate) const REDIRECT_FIXED_BYTES: usize = 8;
 pub(crate) const ACK_FIXED_BYTES: usize = 32;
@@ -94,6 +98,7 @@ pub(crate) const PERIODS_FIXED_BYTES: usize = 48;
 pub(crate) const CLOSED_PERIOD_BYTES: usize = 24;
 
 pub(crate) const HELLO_PAYLOAD_MAX: usize = HELLO_FIXED_BYTES + TOKEN_BYTES_MAX;
+pub(crate) const TOKEN_PAYLOAD_MAX: usize = TOKEN_FIXED_BYTES + TOKEN_BYTES_MAX;
 pub(crate) const PORTS_AND_HOST_MAX: usize = 2 * CORES_MAX + HOST_BYTES_MAX;
 pub(crate) const WELCOME_PAYLOAD_MAX: usize = WELCOME_FIXED_BYTES + PORTS_AND_HOST_MAX;
 pub(crate) const REDIRECT_PAYLOAD_MAX: usize = REDIRECT_FIXED_BYTES + PORTS_AND_HOST_MAX;
@@ -122,6 +127,7 @@ const _: () = assert!(BATCH_BYTES_MIN <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_VIEWS_MAX < u32::MAX);
 // The largest payload is the snapshot's.
 const _: () = assert!(HELLO_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX && WELCOME_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(TOKEN_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(HISTORY_ANSWER_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(PERIODS_ANSWER_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX && PERIODS_MAX <= u16::MAX as usize);
 const _: () = assert!(BATCH_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX && ACK_PAYLOAD_MAX <= FRAME_PAYLOAD_BYTES_MAX);

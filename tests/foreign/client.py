@@ -26,7 +26,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated
 
 VERSION, NEW, RESUME, VIEWS, TIMEOUT, TIMESTAMP_MS_MAX = 1, 1, 2, 10_000, 15.0, 253402300799999
-HELLO, WELCOME, REDIRECT, BATCH, ACK, BATCH_REFUSED = 0x01, 0x02, 0x03, 0x10, 0x11, 0x12
+HELLO, WELCOME, REDIRECT, TOKEN, BATCH, ACK, BATCH_REFUSED = 0x01, 0x02, 0x03, 0x04, 0x10, 0x11, 0x12
 LOOKUP, LOOKUP_ANSWER, SUBSCRIBE, SNAPSHOT = 0x20, 0x21, 0x30, 0x31
 HISTORY, HISTORY_ANSWER, PERIODS, PERIODS_ANSWER = 0x40, 0x41, 0x42, 0x43
 ANSWERS = {LOOKUP_ANSWER, HISTORY_ANSWER, PERIODS_ANSWER}  # each alone on its stream
@@ -164,8 +164,8 @@ def self_test(page):
     producer, video = 0x000102030405060708090A0B0C0D0E0F, "dQw4w9WgXcQ"
     views = [(video, 1721044800000, "user-0000001", "DE", "tv"), ("Zürich", 1721044801234, "", "", "phone")]
     mine = {"hello": hello(producer, NEW, b"s3cret"), "hello-resume": hello(producer, RESUME),
-            "batch": batch(producer, 8, views), "lookup": lookup(video), "subscribe": frame(SUBSCRIBE, b"*" + bytes(7)),
-            "history": history(1, 1720915200000), "periods": periods(1, 2)}
+            "token": frame(TOKEN, b"\6\0\0\0s3cret"), "batch": batch(producer, 8, views), "lookup": lookup(video),
+            "subscribe": frame(SUBSCRIBE, b"*" + bytes(7)), "history": history(1, 1720915200000), "periods": periods(1, 2)}
     check(mine == {name: data for name, data in examples.items() if name not in got}, "the client's examples, encoded")
     w, a, d, hour = got["welcome"], got["ack"], got["ack-duplicate"], got["snapshot"].boards[HOUR]
     facts = [(w.home, w.ports, w.last), (a.counted, a.duplicate, a.ranges), (d.counted, d.duplicate, d.ranges),

@@ -191,6 +191,11 @@ impl Engine {
         self.child.end_by(rustix::process::Signal::TERM)
     }
 
+    /// Sends it a signal that does not end it.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.child.signal(signal);
+    }
+
     /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.runs()

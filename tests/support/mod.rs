@@ -2,6 +2,7 @@
 //!
 //! No assertion about the engine's promises is made here. Invariant: a child process never outlives its handle.
 
+pub(crate) mod authority;
 pub(crate) mod binaries;
 pub(crate) mod engine;
 pub(crate) mod http;

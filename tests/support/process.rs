@@ -74,9 +74,14 @@ impl Child {
 
     /// Asks it to end, by this signal, and waits until it has.
     pub(crate) fn end_by(self, signal: rustix::process::Signal) -> Ended {
+        self.signal(signal);
+        self.wait()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
-        self.wait()
     }
 
     /// Whether it still runs.

@@ -8,7 +8,7 @@ use crate::limits::{PRODUCER_IDLE_MS, RETRY_AFTER_MS};
 use crate::messages::Output;
 use crate::ownership::home_core;
 use crate::pipeline::Pipeline;
-use crate::session::{Judgement, Remembered, SessionId};
+use crate::session::{Claim, Judgement, Remembered, SessionId};
 use crate::settle::Appended;
 use bytes::Bytes;
 use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
@@ -16,7 +16,7 @@ use highwater_proto::{
     Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
     PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
 };
-use highwater_storage::AppendRoom;
+use highwater_storage::{AppendRoom, OWNER_BYTES};
 
 /// Whether a frame was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Intake {
 
 impl Pipeline {
     /// A client says hello on its producer stream.
-    pub fn handle_hello(&mut self, session: SessionId, hello: &Hello) -> Intake {
+    pub fn handle_hello(&mut self, session: SessionId, hello: &Hello, claim: Claim) -> Intake {
         if hello.version != PROTOCOL_VERSION {
             let text = format!("protocol version {} is not spoken here; use {PROTOCOL_VERSION}", hello.version);
             return self.close(session, CloseReason::VersionUnsupported, text);
@@ -39,22 +39,31 @@ impl Pipeline {
         if home != self.config.core {
             return self.redirect(session, home);
         }
-        let known = self.producers.producers.contains_key(&hello.producer);
-        match (hello.mode, known) {
-            (HelloMode::New, false) => self.register(session, hello.producer),
-            (HelloMode::New, true) => {
+        let known = self.producers.producers.get(&hello.producer);
+        match (hello.mode, known.map(|one| one.owner)) {
+            (HelloMode::New, None) => self.register(session, hello.producer, claim),
+            (HelloMode::New, Some(_)) => {
                 let text = format!(
                     "producer {} is known here already; say resume if it is yours, else take a fresh id",
                     hello.producer
                 );
                 self.close(session, CloseReason::ProducerExists, text)
             }
-            (HelloMode::Resume, true) => {
+            // Before anybody is fenced.
+            (HelloMode::Resume, Some(owner)) if !claim.may_have(owner) => {
+                let text = format!(
+                    "producer {} was made under another identity; resume it with that one's token or certificate, or take a \
+                     fresh id",
+                    hello.producer
+                );
+                self.close(session, CloseReason::NotOwner, text)
+            }
+            (HelloMode::Resume, Some(_)) => {
                 self.wait_for_welcome(session, hello.producer);
                 self.welcome_if_settled(hello.producer);
                 Intake::Taken
             }
-            (HelloMode::Resume, false) => {
+            (HelloMode::Resume, None) => {
                 let days = PRODUCER_IDLE_MS / 86_400_000;
                 let text = format!(
                     "producer {} is not known here, or was forgotten after {days} idle days; check the engine, else take a new id",
@@ -187,11 +196,11 @@ impl Pipeline {
     }
 
     /// Logs a new producer; its welcome follows when that is durable.
-    fn register(&mut self, session: SessionId, producer: ProducerId) -> Intake {
+    fn register(&mut self, session: SessionId, producer: ProducerId, claim: Claim) -> Intake {
         if self.is_stopping() {
             return self.close(session, CloseReason::ShuttingDown, "the engine is shutting down".to_owned());
         }
-        match self.log.room(0) {
+        match self.log.room(OWNER_BYTES) {
             AppendRoom::Busy => return Intake::NoRoom,
             AppendRoom::NoSegment if self.disk_full.is_none() => return Intake::NoRoom,
             AppendRoom::NoSegment => {
@@ -209,7 +218,10 @@ impl Pipeline {
         }
         self.wait_for_welcome(session, producer);
         let arrival_ms = self.clock.now_ms();
-        let end = self.log.append_producer_new(producer, arrival_ms);
+        if let Some(entry) = self.producers.get_mut(producer) {
+            entry.owner = claim.owner();
+        }
+        let end = self.log.append_producer_new(producer, claim.owner(), arrival_ms);
         self.appended.push_back(Appended { end, arrival_ms, cells: Box::default() });
         self.appended_ms = self.clock.monotonic_ms();
         Intake::Taken

@@ -47,5 +47,5 @@ pub use messages::{CutErrand, Output, RunSlice, StoreAnswer, StoreRequest};
 pub use ownership::{Targets, home_core, owned_shards, shard_owner};
 pub use pipeline::{Pipeline, PipelineConfig, Recovered};
 pub use recovery::{RecoveryError, RecoveryPlan, recover};
-pub use session::SessionId;
+pub use session::{Claim, SessionId};
 pub use stats::Stats;

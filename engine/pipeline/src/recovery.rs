@@ -215,7 +215,9 @@ impl Replay {
         let header = &record.header;
         match header.kind {
             RecordKind::Prefix => return Ok(()),
-            RecordKind::ProducerNew => self.producers.replay_new(header.producer, header.arrival_ms),
+            RecordKind::ProducerNew => {
+                self.producers.replay_new(header.producer, record.owner(), header.arrival_ms);
+            }
             RecordKind::Batch => {
                 let batch = Batch::decode(record.batch).expect("the log verifies a batch before it hands it out");
                 let ranges: Vec<RefusedRange> = record.verdicts.iter().collect();

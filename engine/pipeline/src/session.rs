@@ -11,12 +11,38 @@
 use crate::limits::{PRODUCER_IDLE_MS, PRODUCERS_MAX};
 use crate::ownership::home_core;
 use highwater_proto::{ProducerId, RefusedRange, Sequence};
-use highwater_storage::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
+use highwater_storage::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, OwnerId, ProducerImage, ProducerTableImage};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// One producer stream of one connection; the shell gives each a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
+
+/// Who a client is, in the eyes of the producers' owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The engine asks nobody who they are: producers are made without an owner, and owners are not looked at.
+    Unasked,
+    /// Somebody without a name, who may have only what belongs to nobody.
+    Nameless,
+    /// This owner.
+    Owner(OwnerId),
+}
+
+impl Claim {
+    /// The owner of what is made by such a client.
+    pub(crate) const fn owner(self) -> Option<OwnerId> {
+        match self {
+            Self::Owner(owner) => Some(owner),
+            Self::Unasked | Self::Nameless => None,
+        }
+    }
+
+    /// Whether such a client may have a producer that belongs to `owner`.
+    pub(crate) fn may_have(self, owner: Option<OwnerId>) -> bool {
+        self == Self::Unasked || owner.is_none_or(|owner| self == Self::Owner(owner))
+    }
+}
 
 /// What is kept of an appended batch, to answer its retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +101,8 @@ pub(crate) enum Judgement {
 /// A producer as its home core knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Producer {
+    /// Who made it; `None` where nobody said who they were.
+    pub(crate) owner: Option<OwnerId>,
     pub(crate) appended: Sequence,
     pub(crate) settled: Sequence,
     pub(crate) remembered: VecDeque<Remembered>,
@@ -150,8 +178,9 @@ impl ProducerTable {
     pub(crate) fn from_image(image: ProducerTableImage) -> Self {
         let producers = image.producers.into_iter().map(|one| {
             let remembered = one.entries.into_iter().map(Remembered::from_verdict).collect();
-            let (appended, settled, last_seen_ms) = (one.last, one.last, one.last_seen_ms);
-            (one.id, Producer { appended, settled, remembered, registered: true, last_seen_ms, ..Producer::default() })
+            let (owner, appended, settled, last_seen_ms) = (one.owner, one.last, one.last, one.last_seen_ms);
+            let registered = true;
+            (one.id, Producer { owner, appended, settled, remembered, registered, last_seen_ms, ..Producer::default() })
         });
         Self { producers: producers.collect(), ..Self::default() }
     }
@@ -172,6 +201,7 @@ impl ProducerTable {
         let registered = self.producers.iter().filter(|(_, one)| one.registered);
         let producers = registered.map(|(id, one)| ProducerImage {
             id: *id,
+            owner: one.owner,
             last: one.settled,
             last_seen_ms: if one.session.is_some() { now_ms } else { one.last_seen_ms },
             entries: one.settled_batches().map(Remembered::to_verdict).collect(),
@@ -180,9 +210,9 @@ impl ProducerTable {
     }
 
     /// A record says that a producer is new.
-    pub(crate) fn replay_new(&mut self, id: ProducerId, arrival_ms: u64) {
+    pub(crate) fn replay_new(&mut self, id: ProducerId, owner: Option<OwnerId>, arrival_ms: u64) {
         // An older producer of this id was forgotten before this one came.
-        let producer = Producer { registered: true, last_seen_ms: arrival_ms, ..Producer::default() };
+        let producer = Producer { owner, registered: true, last_seen_ms: arrival_ms, ..Producer::default() };
         self.producers.insert(id, producer);
     }
 
@@ -350,9 +380,9 @@ mod tests {
     #[test]
     fn a_producer_that_was_forgotten_and_came_again_is_replayed_from_its_new_start() {
         let mut table = ProducerTable::default();
-        table.replay_new(ProducerId(7), 10);
+        table.replay_new(ProducerId(7), Some(OwnerId(1)), 10);
         table.replay_batch(ProducerId(7), batch(1), 20);
-        table.replay_new(ProducerId(7), 30);
+        table.replay_new(ProducerId(7), Some(OwnerId(2)), 30);
         table.replay_batch(ProducerId(7), batch(1), 40);
         let producer = table.get_mut(ProducerId(7)).unwrap();
         assert_eq!((producer.settled, producer.remembered.len(), producer.last_seen_ms), (Sequence(1), 1, 40));

@@ -3,11 +3,13 @@
 //! What it is not: a check of one setting alone, which is part of its definition. Invariant: whatever the settings came
 //! from, they pass here before anything is opened or made.
 
-use crate::args::ServeArguments;
+use crate::args::{ServeArguments, SidecarArguments};
 use crate::plan::MemoryPlan;
 use highwater_pipeline::limits::CORES_MAX;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Settings that cannot stand together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,9 @@ impl std::error::Error for Misfit {}
 impl ServeArguments {
     /// All that is wrong with these settings on whatever machine and data directory.
     pub fn check(&self) -> Vec<Misfit> {
-        let checks = [self.check_cores(), self.check_ports(), self.check_memory(), self.check_certificate()];
+        let certificate = check_pair(&self.tls_cert, &self.tls_key);
+        let tokens = check_bearer(self.http, self.token_file.as_ref(), "token-file", self.http_tls, "--http-tls");
+        let checks = [self.check_cores(), self.check_ports(), self.check_memory(), certificate, tokens];
         checks.into_iter().flatten().collect()
     }
 
@@ -68,16 +72,43 @@ impl ServeArguments {
         let error = MemoryPlan::new(self.memory.as_u64(), self.shards.unwrap_or(1), cores).err()?;
         Some(Misfit { key: "memory", text: error.to_string() })
     }
+}
 
-    fn check_certificate(&self) -> Option<Misfit> {
-        let (key, given, lacking) = match (&self.tls_cert, &self.tls_key) {
-            (Some(_), None) => ("tls-cert", "tls-cert", "tls-key"),
-            (None, Some(_)) => ("tls-key", "tls-key", "tls-cert"),
-            _ => return None,
-        };
-        let text = format!("--{given} is given without --{lacking}: a certificate and its key go together; give both");
-        Some(Misfit { key, text })
+impl SidecarArguments {
+    /// All that is wrong with these settings on whatever machine.
+    pub fn check(&self) -> Vec<Misfit> {
+        let (tokens, has_tls) = (self.reader_token_file.as_ref(), self.tls_cert.is_some());
+        let tokens = check_bearer(self.http, tokens, "reader-token-file", has_tls, "--tls-cert and --tls-key");
+        [check_pair(&self.tls_cert, &self.tls_key), tokens].into_iter().flatten().collect()
     }
+}
+
+fn check_pair(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Misfit> {
+    let (given, lacking) = match (certificate, key) {
+        (Some(_), None) => ("tls-cert", "tls-key"),
+        (None, Some(_)) => ("tls-key", "tls-cert"),
+        _ => return None,
+    };
+    let text = format!("--{given} is given without --{lacking}: a certificate and its key go together; give both");
+    Some(Misfit { key: given, text })
+}
+
+/// Tokens are not sent in the clear over a network.
+fn check_bearer(
+    http: SocketAddr,
+    tokens: Option<&PathBuf>,
+    key: &'static str,
+    has_tls: bool,
+    tls: &str,
+) -> Option<Misfit> {
+    if tokens.is_none() || has_tls || http.ip().is_loopback() {
+        return None;
+    }
+    let text = format!(
+        "--{key} asks readers for tokens, and --http={http} would take them in the clear over a network; add {tls}, or \
+         listen on 127.0.0.1"
+    );
+    Some(Misfit { key, text })
 }
 
 #[cfg(test)]
@@ -98,6 +129,8 @@ mod tests {
             &["--listen=127.0.0.1:0", "--cores=0,1"],
             &["--memory=512MiB", "--shards=16"],
             &["--tls-cert=c", "--tls-key=k"],
+            &["--token-file=t"],
+            &["--token-file=t", "--http=0.0.0.0:80", "--http-tls"],
             &["--memory=64GiB", &format!("--cores={cores}")],
         ] {
             assert_eq!(misfits(flags), [], "{flags:?}");
@@ -117,6 +150,7 @@ mod tests {
             (&["--memory=512MiB", "--shards=256"], "memory", &["256 shards"]),
             (&["--tls-cert=c"], "tls-cert", &["--tls-key"]),
             (&["--tls-key=k"], "tls-key", &["--tls-cert"]),
+            (&["--token-file=t", "--http=0.0.0.0:80"], "token-file", &["in the clear", "--http-tls", "127.0.0.1"]),
         ] {
             let found = misfits(flags);
             assert_eq!(found.iter().map(|misfit| misfit.key).collect::<Vec<_>>(), [key], "{flags:?}: {found:?}");

@@ -3,6 +3,7 @@
 //! Each turn does a bounded piece of everything that waits; with nothing left the runtime lets the core sleep until a
 //! packet, a completed write, a wake-up or a deadline. All rules are in the pipeline: this file only carries.
 
+use crate::access::Rules;
 use crate::fatal::fatal;
 use crate::history::HistoryPort;
 use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
@@ -12,7 +13,7 @@ use crate::runtime::{Waker, wait_for_socket};
 use crate::snapshots::CoreStatus;
 use crate::storekeeper::Brought;
 use crate::streams::{Deed, Intakes, Streams};
-use crate::tokens::Tokens;
+use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_disk::UringLog;
@@ -54,8 +55,8 @@ pub struct Core {
     pub lookups: Receiver<LookupRequest>,
     /// The way to what is closed.
     pub history: HistoryPort,
-    /// What producers must send one of; `None` where any may send.
-    pub tokens: Option<Arc<Tokens>>,
+    /// The engine's certificate, and who may come in, as of now.
+    pub rules: Arc<ArcSwap<Rules>>,
     /// Set when the core is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -64,6 +65,9 @@ pub struct Core {
 pub struct CoreLoop {
     core: Core,
     streams: Streams,
+    rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
+    /// The rules that streams and driver go by.
+    in_force: Arc<Rules>,
     /// The latest snapshot, and its frame once somebody wanted it.
     latest: Option<(Arc<Snapshot>, Option<Bytes>)>,
     started: Instant,
@@ -97,6 +101,13 @@ pub struct Rest {
     pub alone: bool,
 }
 
+/// New connections go by these rules.
+fn take_tls(driver: &mut QuicDriver, rules: &Rules) {
+    if let Err(error) = driver.set_tls(Arc::clone(&rules.tls)) {
+        tracing::error!("the engine's certificate stays as it was: {error}");
+    }
+}
+
 /// Reads both clocks.
 pub fn read_clocks(now: Instant, origin: Instant) -> Reading {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -105,9 +116,14 @@ pub fn read_clocks(now: Instant, origin: Instant) -> Reading {
 
 impl CoreLoop {
     /// The loop of a core, on the thread that runs it.
-    pub fn new(core: Core, origin: Instant) -> Self {
+    pub fn new(mut core: Core, origin: Instant) -> Self {
+        let in_force = core.rules.load_full();
+        // They may be newer than those that the driver was bound by.
+        take_tls(&mut core.driver, &in_force);
         Self {
-            streams: Streams::new(core.tokens.clone(), core.driver.limits().held_bytes_max),
+            streams: Streams::new(Arc::clone(&in_force), core.driver.limits().held_bytes_max),
+            rules: Cache::new(Arc::clone(&core.rules)),
+            in_force,
             core,
             latest: None,
             started: origin,
@@ -144,6 +160,7 @@ impl CoreLoop {
             self.core.pipeline.handle_stop();
         }
         self.core.pipeline.handle_time(read_clocks(now, self.started));
+        self.follow_rules();
         let mut worked = self.receive(now);
         worked |= self.take_answers();
         worked |= self.take_written();
@@ -156,6 +173,17 @@ impl CoreLoop {
         let end = Instant::now();
         self.turn_us_max = self.turn_us_max.max((end - now).as_micros() as u64);
         if worked { Turned::Worked } else { Turned::Idle(self.rest(end)) }
+    }
+
+    /// Goes by the newest certificate and tokens.
+    fn follow_rules(&mut self) {
+        let newest = self.rules.load();
+        if Arc::ptr_eq(newest, &self.in_force) {
+            return;
+        }
+        self.in_force = Arc::clone(newest);
+        take_tls(&mut self.core.driver, &self.in_force);
+        Intakes { streams: &mut self.streams, pipeline: &mut self.core.pipeline }.set_rules(&self.in_force);
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -308,6 +336,9 @@ impl CoreLoop {
                 }
                 Output::Close { session, reason, text } => {
                     if let Some(stream) = self.streams.of_session(session) {
+                        if reason == CloseReason::NotOwner {
+                            self.streams.tell_refusal(stream.connection(), &text);
+                        }
                         driver.close(stream.connection(), reason.code(), &text);
                     }
                 }

@@ -1,9 +1,11 @@
 //! A running engine: everything that `serve` and `demo` start, and how it is stopped.
 //!
 //! Threads: the pinned cores; off them one helper for the data directory, one for long work on its files, one that
-//! archives its log, one that merges and publishes, one that commits memory ahead, one that reads history, one for
-//! HTTP. They share lanes, bounded channels, figures and the published snapshot, nothing else.
+//! archives its log, one that merges and publishes, one that commits memory ahead, one that reads history, one that
+//! reads certificates and tokens again, one for HTTP. They share lanes, bounded channels, figures, the published
+//! snapshot and the rules for clients, nothing else.
 
+use crate::access::{ReloadFigures, Reloader, Rules, Sources};
 use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
 use crate::closed_lists::StoredLists;
@@ -12,7 +14,7 @@ use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::historian::{Closing, Historian, HistoryRules};
 use crate::history;
-use crate::http::{http_options, listen_http, serve_http};
+use crate::http::{RuledReaders, http_limits, listen_http, ruled_tls, serve_http};
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
@@ -24,14 +26,15 @@ use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
 use crate::storekeeper::{Chores, CoreDesk, Storekeeper};
-use crate::tls::{self, OwnCertificate, ServerTls};
-use crate::tokens::Tokens;
+use crate::tls::ServerTls;
 use anyhow::{Context, Result};
-use crossbeam_channel::bounded;
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Sender, bounded};
 use highwater_disk::{FileDisk, UringLog};
 use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
+use highwater_sidecar::{HttpOptions, Readers};
 use highwater_storage::{
     ArchiveRetention, Directory, DirectoryId, Disk, History, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
     Retention, SEGMENT_BYTES_DEFAULT, Store,
@@ -94,6 +97,7 @@ pub struct Engine {
     wakers: Vec<Waker>,
     cores: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
+    reload: Sender<()>,
     http_stop: oneshot::Sender<()>,
     http: JoinHandle<()>,
 }
@@ -110,7 +114,8 @@ impl Engine {
         }
         arguments.cores.iter().try_for_each(|cpu| runtime::check_cpu(*cpu))?;
         let cores = arguments.cores.len();
-        let tokens = read_tokens(arguments)?;
+        let sources = Sources::new(arguments);
+        let access = sources.access()?;
         let helpers = Helpers::new(&arguments.helper_cores, &arguments.cores)?;
         diagnostics::check_wall_clock(SystemTime::now(), arguments.accept_clock)?;
         runtime::check(arguments.runtime, cores)?;
@@ -122,7 +127,8 @@ impl Engine {
         let directory = *store.directory();
         let history_rules = history_rules(&store, arguments, origin);
         let plan = MemoryPlan::new(arguments.memory.as_u64(), directory.shards, cores as u16)?;
-        let tls = prepare_tls(arguments)?;
+        let tls = sources.tls(&access)?;
+        let rules = Arc::new(ArcSwap::from_pointee(Rules { tls: tls.config.clone(), access }));
         let limits = QuicLimits::within(plan.connection_bytes / cores as u64);
         let connections_max = (limits.connections_max * cores) as u64;
         let drivers = bind_drivers(arguments, &tls, &limits)?;
@@ -145,6 +151,7 @@ impl Engine {
         let parkings = parkings.context("no descriptor is left for a core's wake-up; raise `ulimit -n`")?;
         let wakers: Vec<Waker> = parkings.iter().map(Parking::waker).collect();
         let (archive, storage) = (Arc::default(), SharedFigures::default());
+        let reloads = Arc::<ReloadFigures>::default();
         let metrics = MetricsText {
             instance: directory.instance,
             memory_bytes: arguments.memory.as_u64(),
@@ -152,6 +159,7 @@ impl Engine {
             drops,
             archive: Arc::clone(&archive),
             storage: storage.clone(),
+            reloads: reloads.clone(),
         };
         let (doors, lookups): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(lookup_door).unzip();
         let targets = Targets::new(IdHash::new(directory.hash_seed), directory.shards, cores as u16);
@@ -180,7 +188,7 @@ impl Engine {
                 published: published_receiver,
                 lookups,
                 history,
-                tokens: tokens.clone(),
+                rules: rules.clone(),
                 wakers: wakers.clone(),
                 stop: stop.clone(),
             };
@@ -195,7 +203,10 @@ impl Engine {
         let log_retention_bytes = arguments.log_retention.as_u64();
         let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
+        let (reload, reload_requests) = bounded(1);
+        let reloader = Reloader::new(sources, rules.clone(), reloads, reload_requests, wakers.clone(), stop.clone());
         let helper_threads = vec![
+            helpers.spawn("access", move || reloader.run())?,
             helpers.spawn("store", move || storekeeper.run())?,
             helpers.spawn("jobs", move || job_helper.run())?,
             helpers.spawn("archive", move || archivist.run())?,
@@ -208,7 +219,7 @@ impl Engine {
         };
         let threads = threads.into_iter().zip(&arguments.cores).map(spawn).collect::<Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
-        let http_options = http_options(arguments.http_rate_max, http_connections_max);
+        let http_options = http_options(arguments, http_connections_max, &rules);
         let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone(), http_options)?;
         let ready = Ready {
             event: "ready",
@@ -222,7 +233,8 @@ impl Engine {
             runtime: arguments.runtime,
             pid: std::process::id(),
         };
-        Ok(Self { ready, snapshots, storage, stop, wakers, cores: threads, helpers: helper_threads, http_stop, http })
+        let (cores, helpers) = (threads, helper_threads);
+        Ok(Self { ready, snapshots, storage, stop, wakers, cores, helpers, reload, http_stop, http })
     }
 
     /// The published snapshots.
@@ -235,6 +247,12 @@ impl Engine {
         **self.storage.load()
     }
 
+    /// Has certificates and tokens read again, soon; what comes of it is told in the log.
+    pub fn reload(&self) {
+        // Full: it is asked for already.
+        let _ = self.reload.try_send(());
+    }
+
     /// Stops in order: no batch is taken any more, what was taken is made durable and cut, then HTTP ends.
     ///
     /// # Errors
@@ -242,6 +260,7 @@ impl Engine {
     pub fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.wakers.iter().for_each(Waker::wake);
+        drop(self.reload);
         let panicked = |_| anyhow::anyhow!("a thread of the engine panicked; its message is above");
         for thread in self.cores.into_iter().chain(self.helpers) {
             thread.join().map_err(panicked)?;
@@ -264,24 +283,6 @@ fn bind_drivers(arguments: &ServeArguments, tls: &ServerTls, limits: &QuicLimits
         bind_patiently(|| QuicDriver::bind(SocketAddr::new(base.ip(), port), tls, core as u8, limits.clone()))
     };
     (0..arguments.cores.len()).map(bind).collect()
-}
-
-/// Read before anything is opened, so that a start with a bad file leaves nothing behind.
-fn read_tokens(arguments: &ServeArguments) -> Result<Option<Arc<Tokens>>> {
-    let tokens = arguments.token_file.as_deref().map(Tokens::read).transpose()?;
-    if let Some(tokens) = &tokens {
-        tracing::info!(tokens = tokens.count(), "producers must send a token");
-    }
-    Ok(tokens.map(Arc::new))
-}
-
-fn prepare_tls(arguments: &ServeArguments) -> Result<ServerTls> {
-    let own = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(OwnCertificate { certificate: certificate.clone(), key: key.clone() }),
-        _ => None,
-    };
-    let directory = arguments.data_dir.join("tls");
-    Ok(tls::prepare(&directory, &arguments.tls_name, own.as_ref(), SystemTime::now())?)
 }
 
 fn open_store(disk: Arc<FileDisk>, arguments: &ServeArguments) -> Result<Store<Arc<FileDisk>>> {
@@ -386,6 +387,16 @@ fn open_log(store: &mut Store<Arc<FileDisk>>, number: LogNumber, ring: &mut Urin
     let mut log = LogWriter::new(store.log_identity(number), limits);
     prepare_log(store, number, ring, &mut log)?;
     Ok(log)
+}
+
+/// How HTTP is served: over TLS or not, to everyone or to who bears a token.
+fn http_options(arguments: &ServeArguments, connections_max: usize, rules: &Arc<ArcSwap<Rules>>) -> HttpOptions {
+    let readers = arguments.token_file.as_ref().map(|_| Arc::new(RuledReaders(rules.clone())) as Arc<dyn Readers>);
+    HttpOptions {
+        limits: http_limits(arguments.http_rate_max, connections_max),
+        tls: arguments.http_tls.then(|| ruled_tls(rules.clone())),
+        readers,
+    }
 }
 
 /// What this configuration needs of the machine.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod archivist;
 pub mod args;
 pub mod audit;
@@ -40,6 +41,5 @@ pub mod status;
 pub mod storekeeper;
 pub mod streams;
 pub mod tls;
-pub mod tokens;
 pub mod top;
 pub mod units;

@@ -4,6 +4,7 @@
 //! Invariant, which alerts can rest on: `highwater_views_received_total` is the sum of counted, duplicate and refused
 //! views.
 
+use crate::access::ReloadFigures;
 use crate::archivist::ArchiveGauges;
 use crate::quic::KernelDrops;
 use crate::rollups::{SharedFigures, StorageFigures};
@@ -35,6 +36,8 @@ pub struct MetricsText {
     pub archive: Arc<ArchiveGauges>,
     /// How the closed files stand.
     pub storage: SharedFigures,
+    /// How often certificates and tokens were read again.
+    pub reloads: Arc<ReloadFigures>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -111,6 +114,7 @@ impl MetricsText {
         network(&mut page, &stats, cores);
         archive(&mut page, &self.archive);
         storage(&mut page, &self.storage.load());
+        reloads(&mut page, &self.reloads);
         let drops: Vec<u64> = self.drops.iter().filter_map(|drops| drops.read()).collect();
         if !drops.is_empty() {
             let help = "Datagrams that the kernel dropped because a core was late";
@@ -191,6 +195,10 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.counter("quic_bytes_sent", "Bytes sent", sum(|one| one.quic.bytes_sent));
     page.counter("welcomes", "Hellos answered with a welcome", stats.welcomes);
     page.counter("redirects", "Hellos and look-ups answered with a redirect to another core", stats.redirects);
+    let distrusted = sum(|one| one.quic.handshakes_distrusted);
+    let others = sum(|one| one.quic.handshakes_failed) - distrusted;
+    let failed = [("client_certificate", distrusted), ("other", others)].into_iter();
+    page.by_reason("handshakes_failed", "Handshakes that were begun and not completed", failed);
     let closed = CloseReason::ALL.iter().map(|reason| reason.as_str()).zip(stats.sessions_closed);
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
 }
@@ -205,6 +213,16 @@ fn connection_memory(page: &mut Page, cores: &[CoreStatus]) {
     }
     let help = "Larger windows of connections, bytes that wait for a client to read, frames that are not done with";
     page.registry.register("connection_memory_bytes", help, bytes);
+}
+
+/// Certificates and tokens.
+fn reloads(page: &mut Page, figures: &ReloadFigures) {
+    let done = figures.done.load(Ordering::Relaxed);
+    page.counter("access_reloads", "Times that certificates and tokens were read again", done);
+    let help = "Times that certificates and tokens could not be read again, and stayed as they were";
+    page.counter("access_reloads_failed", help, figures.failed.load(Ordering::Relaxed));
+    let help = "1 while certificates and tokens on disk cannot be used, and earlier ones are in force";
+    page.gauge("access_out_of_date", help, u64::from(figures.out_of_date.load(Ordering::Relaxed)));
 }
 
 /// The closed files, as of the last cut.
@@ -282,6 +300,7 @@ mod tests {
             drops,
             archive: Arc::new(gauges),
             storage: SharedFigures::default(),
+            reloads: Arc::default(),
         };
         let mut status = CoreStatus::default();
         status.stats.views_counted = 7;

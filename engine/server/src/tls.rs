@@ -1,6 +1,7 @@
 //! The engine's TLS identity: its own certificate authority and certificate, or the operator's.
 //!
-//! Not a policy about clients: whoever reaches the port may connect, and who may produce is for the tokens to say.
+//! Not a policy about clients: which of their certificates are asked for, and what their tokens are good for, is for
+//! [`access`](crate::access) to say.
 //! Invariants: private keys are readable by the owner only; a file is either whole or absent, because each is written
 //! aside, synced and renamed; the authority, once made, stays, so that clients that trust it go on doing so over
 //! restarts and reissues.
@@ -23,6 +24,7 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -102,7 +104,8 @@ const REMAKE_REMEDY: &str =
 const OWN_REMEDY: &str = "check the files given by --tls-cert and --tls-key";
 
 /// Prepares the identity in `directory` (made if need be), for `names` besides the loopback ones; with `own`, that
-/// certificate is used and none is made. `now` decides about expiry.
+/// certificate is used and none is made. With `clients`, only clients that it accepts are let in. `now` decides about
+/// expiry.
 ///
 /// # Errors
 /// [`TlsError`], which says what to do.
@@ -110,6 +113,7 @@ pub fn prepare(
     directory: &Path,
     names: &[String],
     own: Option<&OwnCertificate>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     now: SystemTime,
 ) -> Result<ServerTls, TlsError> {
     fs::DirBuilder::new()
@@ -127,25 +131,47 @@ pub fn prepare(
         }
     };
     let remedy = if own.is_some() { OWN_REMEDY } else { REMAKE_REMEDY };
-    let missing = |error| match error {
+    let config = read_identity(&certificate_path, &key_path, clients, remedy).map_err(|error| match error {
         // What the engine makes itself was there a moment ago; what it was given may never have been.
         TlsError::File { path, source, .. } if own.is_some() => unusable(&path, &source, remedy),
         other => other,
-    };
-    let chain = read_chain(&certificate_path, remedy).map_err(missing)?;
-    let key = read_private_key(&key_path, remedy).map_err(missing)?;
-    let config = server_config(chain, key).map_err(|error| unusable(&certificate_path, &error, remedy))?;
+    })?;
     Ok(ServerTls { config: Arc::new(config), ca_path, reset_key })
+}
+
+/// TLS by an operator's certificate, for clients that show none.
+///
+/// # Errors
+/// [`TlsError`], which says what to do.
+pub fn operators(own: &OwnCertificate) -> Result<rustls::ServerConfig, TlsError> {
+    read_identity(&own.certificate, &own.key, None, OWN_REMEDY).map_err(|error| match error {
+        TlsError::File { path, source, .. } => unusable(&path, &source, OWN_REMEDY),
+        other => other,
+    })
+}
+
+fn read_identity(
+    certificate: &Path,
+    key: &Path,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    remedy: &'static str,
+) -> Result<rustls::ServerConfig, TlsError> {
+    let (chain, key) = (read_chain(certificate, remedy)?, read_private_key(key, remedy)?);
+    server_config(chain, key, clients).map_err(|error| unusable(certificate, &error, remedy))
 }
 
 fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<rustls::ServerConfig, rustls::Error> {
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![highwater_proto::ALPN.to_vec()];
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
@@ -153,7 +179,7 @@ fn server_config(
 }
 
 /// The one crypto provider of the engine.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -252,7 +278,7 @@ impl<'a> Identity<'a> {
             let authority = CertificateDer::from_pem_file(&self.authority).ok()?;
             let chain = read_chain(&self.certificate, REMAKE_REMEDY).ok()?;
             let key = read_private_key(&self.key, REMAKE_REMEDY).ok()?;
-            server_config(chain.clone(), key).ok()?;
+            server_config(chain.clone(), key, None).ok()?;
             let mut roots = RootCertStore::empty();
             roots.add(authority).ok()?;
             let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
@@ -331,7 +357,7 @@ fn read_text(path: &Path) -> Result<String, TlsError> {
     fs::read_to_string(path).map_err(|source| file_error("read", path, source))
 }
 
-fn read_chain(path: &Path, remedy: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn read_chain(path: &Path, remedy: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = fs::read(path).map_err(|source| file_error("read", path, source))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.map_err(|error| unusable(path, &error, remedy))?;
@@ -346,7 +372,7 @@ fn read_private_key(path: &Path, remedy: &'static str) -> Result<PrivateKeyDer<'
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| unusable(path, &error, remedy))
 }
 
-fn unusable(path: &Path, cause: &dyn std::fmt::Display, remedy: &'static str) -> TlsError {
+pub(crate) fn unusable(path: &Path, cause: &dyn std::fmt::Display, remedy: &'static str) -> TlsError {
     TlsError::Unusable { path: path.to_owned(), cause: cause.to_string(), remedy }
 }
 
@@ -372,14 +398,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("tls");
         let now = SystemTime::now();
-        let first = prepare(&directory, &["engine.example".into(), "10.1.2.3".into()], None, now).unwrap();
+        let first = prepare(&directory, &["engine.example".into(), "10.1.2.3".into()], None, None, now).unwrap();
         assert_eq!(first.ca_path, Some(directory.join("ca.pem")));
         assert_eq!(first.config.alpn_protocols, vec![highwater_proto::ALPN.to_vec()]);
         for private in ["ca-key.pem", "key.pem", "reset.key"] {
             assert_eq!(mode(&directory.join(private)), 0o600, "{private}");
         }
         let certificate = fs::read(directory.join("cert.pem")).unwrap();
-        let second = prepare(&directory, &["engine.example".into()], None, now).unwrap();
+        let second = prepare(&directory, &["engine.example".into()], None, None, now).unwrap();
         assert_eq!(fs::read(directory.join("cert.pem")).unwrap(), certificate);
         assert_eq!(first.reset_key, second.reset_key);
     }
@@ -389,11 +415,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path();
         let now = SystemTime::now();
-        prepare(directory, &[], None, now).unwrap();
+        prepare(directory, &[], None, None, now).unwrap();
         let authority = fs::read(directory.join("ca.pem")).unwrap();
         let mut last = fs::read(directory.join("cert.pem")).unwrap();
         let mut changed = |what: &str, names: &[String], now: SystemTime| {
-            prepare(directory, names, None, now).unwrap();
+            prepare(directory, names, None, None, now).unwrap();
             let certificate = fs::read(directory.join("cert.pem")).unwrap();
             assert_ne!(certificate, last, "{what}");
             assert_eq!(fs::read(directory.join("ca.pem")).unwrap(), authority, "{what}");
@@ -409,10 +435,10 @@ mod tests {
     fn a_lost_authority_key_matters_only_when_it_is_needed() {
         let place = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
-        prepare(place.path(), &[], None, now).unwrap();
+        prepare(place.path(), &[], None, None, now).unwrap();
         fs::remove_file(place.path().join("ca-key.pem")).unwrap();
-        prepare(place.path(), &[], None, now).unwrap();
-        let text = prepare(place.path(), &["new.example".into()], None, now).unwrap_err().to_string();
+        prepare(place.path(), &[], None, None, now).unwrap();
+        let text = prepare(place.path(), &["new.example".into()], None, None, now).unwrap_err().to_string();
         assert!(text.contains("ca-key.pem") && text.contains("backup"), "{text}");
     }
 
@@ -421,23 +447,23 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
         let other = place.path().join("other");
-        prepare(&other, &[], None, now).unwrap();
+        prepare(&other, &[], None, None, now).unwrap();
         let own = OwnCertificate { certificate: other.join("cert.pem"), key: other.join("key.pem") };
         let directory = place.path().join("tls");
-        assert_eq!(prepare(&directory, &[], Some(&own), now).unwrap().ca_path, None);
+        assert_eq!(prepare(&directory, &[], Some(&own), None, now).unwrap().ca_path, None);
         assert!(!directory.join("ca.pem").exists());
         let mismatched = OwnCertificate { key: other.join("ca-key.pem"), ..own.clone() };
-        let text = prepare(&directory, &[], Some(&mismatched), now).unwrap_err().to_string();
+        let text = prepare(&directory, &[], Some(&mismatched), None, now).unwrap_err().to_string();
         assert!(text.contains("cert.pem") && text.contains("--tls-key"), "{text}");
         let missing = OwnCertificate { certificate: other.join("none.pem"), ..own };
-        let text = prepare(&directory, &[], Some(&missing), now).unwrap_err().to_string();
+        let text = prepare(&directory, &[], Some(&missing), None, now).unwrap_err().to_string();
         assert!(text.contains("none.pem"), "{text}");
     }
 
     #[test]
     fn a_name_that_is_none_is_refused() {
         let place = tempfile::tempdir().unwrap();
-        let error = prepare(place.path(), &["not a name".into()], None, SystemTime::now()).unwrap_err();
+        let error = prepare(place.path(), &["not a name".into()], None, None, SystemTime::now()).unwrap_err();
         assert!(matches!(error, TlsError::Name { .. }), "{error}");
     }
 }

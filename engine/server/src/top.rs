@@ -44,7 +44,7 @@ pub fn top(arguments: &TopArguments) -> Result<()> {
 
 fn client(arguments: &TopArguments) -> Result<ClientConfig> {
     let config = ClientConfig::with_ca_file(&arguments.engine, &arguments.ca)?;
-    Ok(ClientConfig { idle_timeout: SILENCE_MAX, ..config })
+    Ok(arguments.credentials.apply(ClientConfig { idle_timeout: SILENCE_MAX, ..config })?)
 }
 
 /// Is told of the first SIGINT or SIGTERM.

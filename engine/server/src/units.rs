@@ -231,10 +231,10 @@ pub fn remote(text: &str) -> Result<String, String> {
 pub fn http_url(text: &str) -> Result<String, String> {
     let url = text.trim_end_matches('/');
     let is_plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
-    if url.strip_prefix("http://").is_some_and(is_plain) {
+    if url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).is_some_and(is_plain) {
         return Ok(url.to_owned());
     }
-    Err("where HTTP is answered is http://, a host and a port, such as http://127.0.0.1:8080".to_owned())
+    Err("where HTTP is answered is http:// or https://, a host and a port, such as http://127.0.0.1:8080".to_owned())
 }
 
 /// Reads a name that a certificate may bear: of a host, or an IP address.
@@ -402,7 +402,8 @@ mod tests {
     fn plain_http_addresses_are_read() {
         assert_eq!(http_url("http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080");
         assert_eq!(http_url("http://[::1]:8080").unwrap(), "http://[::1]:8080");
-        for wrong in ["127.0.0.1:8080", "https://engine:8080", "http://", "http:///", "http://engine/metrics"] {
+        assert_eq!(http_url("https://engine:8080/").unwrap(), "https://engine:8080");
+        for wrong in ["127.0.0.1:8080", "ftp://engine:8080", "http://", "http:///", "http://engine/metrics"] {
             assert!(http_url(wrong).unwrap_err().contains("http://127.0.0.1:8080"), "{wrong}");
         }
     }

@@ -31,5 +31,5 @@ pub use problem::{About, PROBLEM_CONTENT_TYPE, Problem};
 pub use query::{K_DEFAULT, K_MAX, LIMIT_DEFAULT, LIMIT_MAX, MIN_EPOCH_WAIT};
 pub use remote::RemoteSnapshots;
 pub use router::router;
-pub use serve::{HttpLimits, HttpOptions, serve};
+pub use serve::{HttpLimits, HttpOptions, TlsSource, serve};
 pub use source::{LOOKUP_WAIT, LookupError, SnapshotSource, SourceStatus};

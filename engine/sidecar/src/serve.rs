@@ -74,13 +74,16 @@ impl Default for HttpLimits {
     }
 }
 
+/// Gives the TLS configuration that a new connection gets.
+pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
 /// How a listener serves.
 #[derive(Clone, Default)]
 pub struct HttpOptions {
     /// What it holds and takes at most.
     pub limits: HttpLimits,
-    /// TLS, with the configuration that new connections get; without it, plain HTTP.
-    pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// TLS; without it, plain HTTP.
+    pub tls: Option<TlsSource>,
     /// Who may read; without it, everyone.
     pub readers: Option<Arc<dyn Readers>>,
 }
@@ -101,7 +104,7 @@ struct House {
     door: Door,
     counts: Arc<Counts>,
     limits: HttpLimits,
-    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    tls: Option<TlsSource>,
 }
 
 /// Serves the sidecar's routes on `listener` until `shutdown` is done.
@@ -201,7 +204,7 @@ async fn talk(
     mut stopped: watch::Receiver<()>,
 ) {
     let Some(tls) = &house.tls else { return converse(stream, address, seat, house, stopped).await };
-    let acceptor = TlsAcceptor::from(tls.borrow().clone());
+    let acceptor = TlsAcceptor::from(tls());
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(house.limits.header_timeout, acceptor.accept(stream)) => shaken,
         _ = stopped.changed() => return,

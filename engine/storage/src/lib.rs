@@ -51,7 +51,9 @@ pub use position::{
     BLOCK_BYTES, DirectoryId, LogIdentity, LogNumber, LogPosition, RecordPlace, SEGMENT_BYTES_DEFAULT, SegmentNumber,
     log_directory, segment_path,
 };
-pub use producers::{BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, ProducerImage, ProducerTableImage};
+pub use producers::{
+    BatchVerdict, KEPT_BATCHES_MAX, KEPT_RANGES_MAX, OWNER_BYTES, OwnerId, ProducerImage, ProducerTableImage,
+};
 pub use record::{
     RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICT_BYTES, VERDICTS_BYTES_MAX,
     Verdicts,

@@ -27,11 +27,27 @@ pub struct BatchVerdict {
     pub complete: bool,
 }
 
+/// Who a producer belongs to: a digest of the name of the identity that made it; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerId(pub u128);
+
+/// Length of an owner in a record, in bytes.
+pub const OWNER_BYTES: usize = size_of::<u128>();
+
+impl OwnerId {
+    /// The owner of a stored number; 0 is nobody.
+    pub(crate) fn from_stored(stored: u128) -> Option<Self> {
+        (stored != 0).then_some(Self(stored))
+    }
+}
+
 /// One producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerImage {
     /// The producer.
     pub id: ProducerId,
+    /// Who made it; `None` where nobody said who they were.
+    pub owner: Option<OwnerId>,
     /// Its last accepted sequence, 0 before the first.
     pub last: Sequence,
     /// When it was last heard of, in ms UTC.
@@ -55,6 +71,7 @@ impl ProducerImage {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.entries.len() <= KEPT_BATCHES_MAX, "{} batches of one producer are kept", self.entries.len());
         out.put_u128(self.id.0);
+        out.put_u128(self.owner.map_or(0, |owner| owner.0));
         out.put_u64(self.last.0);
         out.put_u64(self.last_seen_ms);
         out.put_u8(self.entries.len() as u8);
@@ -73,8 +90,10 @@ impl ProducerImage {
         }
     }
 
-    pub(crate) fn decode(reader: &mut TakeLe<'_>) -> Option<Self> {
+    /// Reads a producer as a file of that version holds it; before version 2 nobody owned one.
+    pub(crate) fn decode(reader: &mut TakeLe<'_>, version: u32) -> Option<Self> {
         let id = ProducerId(reader.u128()?);
+        let owner = if version < 2 { None } else { OwnerId::from_stored(reader.u128()?) };
         let last = Sequence(reader.u64()?);
         let last_seen_ms = reader.u64()?;
         let entry_count = usize::from(reader.u8()?);
@@ -82,7 +101,7 @@ impl ProducerImage {
             return None;
         }
         let entries = (0..entry_count).map(|_| decode_entry(reader)).collect::<Option<Vec<_>>>()?;
-        Some(Self { id, last, last_seen_ms, entries })
+        Some(Self { id, owner, last, last_seen_ms, entries })
     }
 }
 

@@ -8,17 +8,21 @@
 //!   0 magic u32          4 header CRC32C u32 (over bytes 8..128)
 //!   8 directory u128    24 log u32               28 generation u32
 //!  32 segment u64       40 offset u64            48 length u32 (whole record, multiple of 8)
-//!  52 kind u8           53 format u8 = 1         54 wire version u16
+//!  52 kind u8           53 format u8 = 1, or 2   54 wire version u16
 //!  56 producer u128     72 sequence u64          80 arrival_ms u64
 //!  88 durable_prefix u64 (logical end of the last record known durable when this one was submitted)
 //!  96 batch_crc u32    100 batch_len u32        104 verdicts_len u32   108 verdicts_crc u32
 //! 112 view_count u32   116 refused_count u32    120 previous_end u64 (logical end of the record before this one)
 //! 128 batch, then verdicts of 12 bytes (first u32, count u32, reason u8, three zero bytes), zeros to a multiple of 8
 //! ```
+//!
+//! A new producer's record is of format 2 when somebody owns it: its body of 16 bytes, in the place of a batch, is the
+//! owner, and the batch's checksum is that of these bytes.
 
 use highwater_proto::{PROTOCOL_VERSION, ProducerId, RefusedRange, Sequence, ViewRefusal};
 
 use crate::position::{DirectoryId, LogIdentity, LogNumber, RecordPlace, SegmentNumber};
+use crate::producers::OwnerId;
 
 /// Length of a record header in bytes.
 pub const RECORD_HEADER_BYTES: usize = 128;
@@ -31,6 +35,7 @@ pub const RECORD_BYTES_MAX: usize = record_bytes(highwater_proto::BATCH_BYTES_MA
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HwR\x01");
 const FORMAT: u8 = 1;
+const FORMAT_OWNED: u8 = 2;
 
 /// Bytes of a record with a batch and verdicts of these lengths.
 #[must_use]
@@ -82,7 +87,7 @@ pub struct RecordHeader {
     pub durable_prefix: u64,
     /// The batch's own checksum.
     pub batch_crc: u32,
-    /// Bytes of the batch.
+    /// Bytes of the batch, or of a new producer's owner.
     pub batch_len: u32,
     /// Bytes of the verdicts.
     pub verdicts_len: u32,
@@ -108,7 +113,7 @@ impl RecordHeader {
         put(out, 32, &self.place.segment.0.to_le_bytes());
         put(out, 40, &self.place.offset.to_le_bytes());
         put(out, 48, &self.length.to_le_bytes());
-        put(out, 52, &[self.kind as u8, FORMAT]);
+        put(out, 52, &[self.kind as u8, self.format()]);
         put(out, 54, &self.wire_version.to_le_bytes());
         put(out, 56, &self.producer.0.to_le_bytes());
         put(out, 72, &self.sequence.0.to_le_bytes());
@@ -127,7 +132,7 @@ impl RecordHeader {
     ///
     /// `None` when magic, format, kind or the lengths make no sense together.
     pub(crate) fn read(bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Self> {
-        if u32_at(bytes, 0) != MAGIC || bytes[53] != FORMAT {
+        if u32_at(bytes, 0) != MAGIC {
             return None;
         }
         let header = Self {
@@ -161,7 +166,7 @@ impl RecordHeader {
             && verdicts_len <= VERDICTS_BYTES_MAX
             && verdicts_len.is_multiple_of(VERDICT_BYTES)
             && header.length as usize == record_bytes(batch_len, verdicts_len);
-        lengths_fit.then_some(header)
+        (lengths_fit && bytes[53] == header.format()).then_some(header)
     }
 
     /// Reads a header and believes it only at `place` and with its checksum right.
@@ -183,14 +188,22 @@ impl RecordHeader {
             && (u64_at(bytes, 32), u64_at(bytes, 40)) == (place.segment.0, place.offset);
         let wire_version = u16::from_le_bytes([bytes[54], bytes[55]]);
         let newer = match (bytes[53], wire_version) {
-            (format, _) if format > FORMAT => (u32::from(format), u32::from(FORMAT)),
+            (format, _) if format > FORMAT_OWNED => (u32::from(format), u32::from(FORMAT_OWNED)),
             (_, version) if version > PROTOCOL_VERSION => (u32::from(version), u32::from(PROTOCOL_VERSION)),
             _ => return None,
         };
         (is_here && u32_at(bytes, 4) == crc32c::crc32c(&bytes[8..])).then_some(newer)
     }
 
-    /// The batch within the whole record's bytes.
+    /// What only an engine that knows of owners can read is of another format.
+    const fn format(&self) -> u8 {
+        match self.kind {
+            RecordKind::ProducerNew if self.batch_len > 0 => FORMAT_OWNED,
+            _ => FORMAT,
+        }
+    }
+
+    /// The batch within the whole record's bytes, or the owner of a new producer.
     pub(crate) fn batch<'a>(&self, record: &'a [u8]) -> &'a [u8] {
         &record[RECORD_HEADER_BYTES..][..self.batch_len as usize]
     }
@@ -214,6 +227,10 @@ impl RecordHeader {
         }
         match self.kind {
             RecordKind::Batch => self.batch_is_valid(self.batch(record)),
+            RecordKind::ProducerNew if self.batch_len > 0 => {
+                let owner = self.batch(record);
+                self.view_count == 0 && owner_of(owner).is_some() && crc32c::crc32c(owner) == self.batch_crc
+            }
             RecordKind::ProducerNew | RecordKind::Prefix => self.batch_len == 0 && self.view_count == 0,
         }
     }
@@ -258,10 +275,10 @@ pub struct RecordMeta {
 }
 
 impl RecordMeta {
-    /// A producer that said `new`.
-    #[must_use]
-    pub const fn producer_new(producer: ProducerId, arrival_ms: u64) -> Self {
-        Self { kind: RecordKind::ProducerNew, producer, sequence: Sequence(0), arrival_ms, batch_crc: 0, view_count: 0 }
+    /// A producer that said `new`, with the body that states its owner, or none.
+    pub(crate) fn producer_new(producer: ProducerId, owner: &[u8], arrival_ms: u64) -> Self {
+        let (kind, batch_crc) = (RecordKind::ProducerNew, crc32c::crc32c(owner));
+        Self { kind, producer, sequence: Sequence(0), arrival_ms, batch_crc, view_count: 0 }
     }
 
     /// The header of this record at `place`, with its body's figures.
@@ -379,6 +396,11 @@ fn decode_verdict(chunk: &[u8]) -> Option<RefusedRange> {
         return None;
     }
     Some(RefusedRange { first: u32_at(chunk, 0), count: u32_at(chunk, 4), reason: ViewRefusal::from_code(chunk[8])? })
+}
+
+/// The owner that a new producer's body states.
+pub(crate) fn owner_of(body: &[u8]) -> Option<OwnerId> {
+    body.try_into().ok().and_then(|bytes| OwnerId::from_stored(u128::from_le_bytes(bytes)))
 }
 
 fn put(out: &mut [u8], offset: usize, bytes: &[u8]) {

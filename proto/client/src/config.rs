@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_proto::{ALPN, IN_FLIGHT_BATCHES_MAX, TOKEN_BYTES_MAX};
+use highwater_proto::{ALPN, IN_FLIGHT_BATCHES_MAX, TOKEN_BYTES_MAX, Token};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{IdleTimeout, TransportConfig};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::credentials::ClientCertificate;
 use crate::error::ClientError;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -30,8 +31,10 @@ pub struct ClientConfig {
     pub ca_pem: Vec<u8>,
     /// The name the engine's certificate must bear; by default the host of `engine`.
     pub server_name: Option<String>,
-    /// Token sent in the hello, at most 1024 bytes.
+    /// Token sent in a hello and before each question, at most 1024 bytes; empty for an engine that asks for none.
     pub token: Vec<u8>,
+    /// Certificate for an engine that asks its clients for one.
+    pub client_certificate: Option<ClientCertificate>,
     /// How long the first connection may take. Default 5 s.
     pub connect_timeout: Duration,
     /// How long a lost connection is repaired without any progress before giving up. Default 60 s.
@@ -51,6 +54,7 @@ impl fmt::Debug for ClientConfig {
             .field("ca_pem_bytes", &self.ca_pem.len())
             .field("server_name", &self.server_name)
             .field("token_bytes", &self.token.len())
+            .field("client_certificate", &self.client_certificate)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_timeout", &self.reconnect_timeout)
             .field("lookup_timeout", &self.lookup_timeout)
@@ -68,6 +72,7 @@ impl ClientConfig {
             ca_pem: ca_pem.into(),
             server_name: None,
             token: Vec::new(),
+            client_certificate: None,
             connect_timeout: Duration::from_secs(5),
             reconnect_timeout: Duration::from_secs(60),
             lookup_timeout: Duration::from_secs(2),
@@ -101,6 +106,15 @@ impl ClientConfig {
             value: self.engine.clone(),
             reason: "HOST:PORT is needed, such as 127.0.0.1:4433 or [::1]:4433".into(),
         })
+    }
+
+    /// What stands before the first frame of a stream for questions or snapshots.
+    pub(crate) fn token_frame(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        if !self.token.is_empty() {
+            Token { token: self.token.clone() }.encode(&mut frame);
+        }
+        frame
     }
 
     /// Checks everything and builds what quinn needs.
@@ -140,11 +154,19 @@ impl ClientConfig {
             ));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| invalid("TLS configuration", error.to_string(), "TLS 1.3 is needed"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut tls = match &self.client_certificate {
+            None => tls.with_no_client_auth(),
+            Some(certificate) => {
+                let (chain, key) = certificate.parse()?;
+                tls.with_client_auth_cert(chain, key).map_err(|error| {
+                    invalid("client certificate", error.to_string(), "its own private key is needed")
+                })?
+            }
+        };
         tls.alpn_protocols = vec![ALPN.to_vec()];
         Ok(tls)
     }

@@ -76,6 +76,15 @@ pub enum ClientError {
         /// What TLS said.
         reason: String,
     },
+    /// The engine asks its clients for a certificate and does not take this one's, or was shown none.
+    #[error(
+        "the engine does not take this client's certificate, or was shown none: {reason}; give a certificate of an authority that \
+         the engine trusts (--client-ca there), with its key"
+    )]
+    ClientCertificate {
+        /// What TLS said.
+        reason: String,
+    },
     /// The engine closed the connection for a reason that a retry does not mend.
     #[error("the engine closed the connection: {}: {text}; {}", reason.as_str(), reason.remedy())]
     Closed {

@@ -26,6 +26,7 @@
 
 mod backoff;
 mod config;
+mod credentials;
 mod dial;
 mod error;
 mod in_flight;
@@ -37,6 +38,7 @@ mod stream;
 mod subscriber;
 
 pub use config::ClientConfig;
+pub use credentials::{ClientCertificate, read_token_file};
 pub use error::ClientError;
 pub use in_flight::Fate;
 pub use lookup::{LOOKUPS_MAX, LookupClient};

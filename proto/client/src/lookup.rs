@@ -61,7 +61,7 @@ struct State {
 /// The connection to one address; whoever holds the lock while there is none dials for all who wait.
 type Slot = tokio::sync::Mutex<Option<Connection>>;
 
-/// A question's frame, and the kind of frame that answers it.
+/// A question's frames, and the kind of frame that answers it.
 struct Question {
     frame: Vec<u8>,
     answer: FrameKind,
@@ -103,7 +103,7 @@ impl LookupClient {
                 reason: format!("it has {} bytes; 1 to {VIDEO_ID_BYTES_MAX} are allowed", video_id.len()),
             });
         }
-        let mut frame = Vec::new();
+        let mut frame = self.shared.config.token_frame();
         Lookup { video_id: video_id.into() }.encode(&mut frame);
         let counts = self.ask(frame, FrameKind::LookupAnswer, VideoCounts::decode).await?;
         if *counts.video_id != *video_id {
@@ -119,7 +119,7 @@ impl LookupClient {
     /// [`ClientError::Config`] for all-time, else as of [`lookup`](Self::lookup).
     pub async fn history(&self, period: Period, start_ms: u64) -> Result<HistoryAnswer, ClientError> {
         check_calendar(period)?;
-        let mut frame = Vec::new();
+        let mut frame = self.shared.config.token_frame();
         History { period, start_ms }.encode(&mut frame);
         let answer = self.ask(frame, FrameKind::HistoryAnswer, HistoryAnswer::decode).await?;
         if (answer.period, answer.start_ms) != (period, start_ms) {
@@ -148,7 +148,7 @@ impl LookupClient {
             return Err(ClientError::Config { what: "limit", value: limit.to_string(), reason });
         }
         let before_ms = before_ms.unwrap_or(u64::MAX);
-        let mut frame = Vec::new();
+        let mut frame = self.shared.config.token_frame();
         Periods { period, limit, before_ms }.encode(&mut frame);
         let answer = self.ask(frame, FrameKind::PeriodsAnswer, PeriodsAnswer::decode).await?;
         let listed = answer.periods.as_ref().map_or(&[][..], |listed| &listed.periods);

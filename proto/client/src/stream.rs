@@ -84,6 +84,9 @@ pub(crate) fn connection_broken(error: &ConnectionError) -> Broken {
         ConnectionError::TransportError(error) if is_tls_alert(error.code.into()) => {
             Broken::Fatal(ClientError::Handshake { engine: String::new(), reason: error.to_string() })
         }
+        ConnectionError::ConnectionClosed(close) if is_about_client(close.error_code.into()) => {
+            Broken::Fatal(ClientError::ClientCertificate { reason: printable(close.to_string().as_bytes()) })
+        }
         ConnectionError::ConnectionClosed(close) if is_tls_alert(close.error_code.into()) => {
             Broken::Fatal(ClientError::Handshake { engine: String::new(), reason: close.to_string() })
         }
@@ -110,6 +113,12 @@ fn printable(reason: &[u8]) -> String {
 /// TLS alerts travel as transport errors 0x100 to 0x1ff (RFC 9001, section 4.8).
 fn is_tls_alert(code: u64) -> bool {
     (0x100..0x200).contains(&code)
+}
+
+/// The alerts that an engine sends about a client's certificate (RFC 8446, section 6.2): bad, unsupported, revoked,
+/// expired or unknown, of an unknown authority, lacking.
+fn is_about_client(code: u64) -> bool {
+    is_tls_alert(code) && matches!(code - 0x100, 42..=46 | 48 | 51 | 116)
 }
 
 #[cfg(test)]

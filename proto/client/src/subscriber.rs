@@ -231,7 +231,7 @@ async fn read_snapshot(receive: &mut RecvStream) -> Result<Snapshot, Broken> {
 /// One attempt to subscribe. It asks for the newest, whatever it is, also after a loss: another engine's epochs may be
 /// lower, and would be waited for in vain.
 async fn open_once(dialer: &mut Dialer) -> Result<OpenStream, Broken> {
-    let mut frame = Vec::new();
+    let mut frame = dialer.config().token_frame();
     Subscribe { from_epoch: Epoch(0) }.encode(&mut frame);
     let (connection, send, receive) = dialer.open(&frame).await?;
     Ok(OpenStream { connection, _send: send, receive })

@@ -7,8 +7,8 @@ use crate::split;
 use highwater_proto::{
     Ack, Batch, BatchBuilder, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods,
     Epoch, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period, PeriodCount,
-    Periods, PeriodsAnswer, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, VideoCounts,
-    View, ViewRefusal, Welcome, Window, batch_checksum,
+    Periods, PeriodsAnswer, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, Token,
+    VideoCounts, View, ViewRefusal, Welcome, Window, batch_checksum,
 };
 use std::collections::BTreeSet;
 
@@ -45,6 +45,7 @@ golden!(
     Hello,
     Hello { version: 1, mode: HelloMode::Resume, producer: PRODUCER, token: Vec::new() }
 );
+golden!(token, "token", Token, Token { token: b"s3cret".to_vec() });
 golden!(
     welcome,
     "welcome",

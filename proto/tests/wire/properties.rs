@@ -9,7 +9,7 @@ use highwater_proto::{
     Ack, Batch, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods, DecodeError,
     Epoch, FrameHeader, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, LISTS, Lookup,
     Period, PeriodCount, Periods, PeriodsAnswer, ProducerId, Redirect, RefusedRange, Sequence, Snapshot, Subscribe,
-    Unreadable, VideoCounts, ViewRefusal, Welcome, Window,
+    Token, Unreadable, VideoCounts, ViewRefusal, Welcome, Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,6 +23,10 @@ fn hello() -> impl Strategy<Value = Hello> {
         producer: ProducerId(producer),
         token,
     })
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    vec(any::<u8>(), 1..=1024).prop_map(|token| Token { token })
 }
 
 fn addresses() -> impl Strategy<Value = (u16, Vec<u16>, String)> {
@@ -211,6 +215,7 @@ round_trips! {
     hello_round_trips: Hello from hello();
     welcome_round_trips: Welcome from welcome();
     redirect_round_trips: Redirect from redirect();
+    token_round_trips: Token from token();
     ack_round_trips: Ack from ack();
     batch_refused_round_trips: BatchRefused from batch_refused();
     lookup_round_trips: Lookup from text(1..=60).prop_map(|id| Lookup { video_id: id.into() });
@@ -231,6 +236,7 @@ fn again(kind: FrameKind, payload: &[u8]) -> Result<Option<Vec<u8>>, DecodeError
         FrameKind::Hello => Hello::decode(payload)?.encode(&mut out),
         FrameKind::Welcome => Welcome::decode(payload)?.encode(&mut out),
         FrameKind::Redirect => Redirect::decode(payload)?.encode(&mut out),
+        FrameKind::Token => Token::decode(payload)?.encode(&mut out),
         FrameKind::Ack => Ack::decode(payload)?.encode(&mut out),
         FrameKind::BatchRefused => BatchRefused::decode(payload)?.encode(&mut out),
         FrameKind::Lookup => Lookup::decode(payload)?.encode(&mut out),
@@ -266,6 +272,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         encoded!(hello()),
         encoded!(welcome()),
         encoded!(redirect()),
+        encoded!(token()),
         encoded!(ack()),
         encoded!(batch_refused()),
         encoded!(video_counts()),

@@ -27,6 +27,7 @@ fn limits() {
         ("BATCH_BYTES_MIN", proto::BATCH_BYTES_MIN as u64),
         ("IN_FLIGHT_BATCHES_MAX", u64::from(proto::IN_FLIGHT_BATCHES_MAX)),
         ("TOKEN_BYTES_MAX", proto::TOKEN_BYTES_MAX as u64),
+        ("IDENTITY_BYTES_MAX", proto::IDENTITY_BYTES_MAX as u64),
         ("CORES_MAX", proto::CORES_MAX as u64),
         ("HOST_BYTES_MAX", proto::HOST_BYTES_MAX as u64),
         ("BOARDS_MAX", proto::BOARDS_MAX as u64),

@@ -28,6 +28,11 @@ pub(crate) fn hello_with(id: ProducerId, mode: HelloMode, token: &[u8]) -> Vec<u
     frame(FrameKind::Hello.code(), &[&version[..], &[mode.code(), 0], &length, &id.0.to_le_bytes(), token].concat())
 }
 
+/// A token before a question.
+pub(crate) fn token(token: &[u8]) -> Vec<u8> {
+    frame(FrameKind::Token.code(), &[&(token.len() as u32).to_le_bytes(), token].concat())
+}
+
 /// A hello of a new producer with the bytes at `at` of its payload replaced.
 pub(crate) fn hello_changed(id: ProducerId, at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut frame = hello(id);

@@ -1,10 +1,10 @@
 //! Tokens: files that are none, hellos without one or with a wrong one. No token is ever shown.
 
-use super::forge::{hello, hello_with, lookup, subscribe};
+use super::forge::{hello, hello_with, lookup, subscribe, token};
 use super::{Victim, told};
 use crate::support::raw::Line;
 use crate::support::{Setup, block_on, wait_for};
-use highwater_proto::CloseReason::{LimitExceeded, Unauthorized};
+use highwater_proto::CloseReason::{LimitExceeded, Malformed, Unauthorized, UnexpectedFrame};
 use highwater_proto::{FrameKind, HelloMode, ProducerId, TOKEN_BYTES_MAX};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -56,9 +56,24 @@ fn a_hello_without_the_right_token_is_refused() {
         assert_eq!(kind, FrameKind::Welcome, "{token}");
     }
     for (question, answer) in [(lookup(1, b"v"), FrameKind::LookupAnswer), (subscribe(), FrameKind::Snapshot)] {
-        let kind = block_on(async { Line::open(&victim.engine).await.ask(&question).await.0 });
-        assert_eq!(kind, answer, "tokens guard producing only");
+        let deed = format!("a question for a {answer} without a token");
+        victim.first(&deed, &question, Unauthorized, &["has no token", "this engine asks", remedy]);
+        let bytes = [token(b"s3cret one"), question].concat();
+        let kind = block_on(async { Line::open(&victim.engine).await.ask(&bytes).await.0 });
+        assert_eq!(kind, answer);
     }
+    let words = ["the TOKEN's token of 5 bytes", "none that this engine takes", remedy];
+    victim.first("a wrong token before a question", &token(b"wrong"), Unauthorized, &words);
+    let twice = [token(b"s3cret one"), token(b"s3cret one")].concat();
+    victim.first("a token twice", &twice, UnexpectedFrame, &["TOKEN cannot come behind a TOKEN", "LOOKUP"]);
+    let bytes = [token(b"s3cret one"), hello_with(victim.id(), HelloMode::New, b"s3cret one")].concat();
+    victim.first(
+        "a hello behind a token",
+        &bytes,
+        UnexpectedFrame,
+        &["HELLO cannot come behind a TOKEN", "in its HELLO"],
+    );
+    victim.first("a token of no bytes", &token(b""), Malformed, &["token length is 0", "1 to 1024"]);
     let log = victim.engine.log();
     assert!(!log.contains("s3cret") && !log.contains("chmod"), "{log}");
     let other = file.with_file_name("one-token");
@@ -110,7 +125,7 @@ fn a_file_that_holds_no_tokens_refuses_the_start() {
     write(&path, b"s3cret\ns3cret\x00\xff\n");
     refuse("a token file that is no text", &path, &["line 2", "UTF-8", "plain text"]);
     write(&path, "#\n".repeat(100_000));
-    refuse("a token file of 200 kB", &path, &["131200 bytes", "one token a line"]);
+    refuse("a token file of 200 kB", &path, &["167936 bytes", "one token a line"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use crate::rolling::Rolling;
 use highwater_pipeline::{
-    CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
+    Claim, CutErrand, Gather, Intake, Output, Pipeline, PipelineConfig, Reading, RecoveryError, RecoveryPlan, RunSlice,
     SessionId, Stats, StoreAnswer, StoreRequest, home_core, lane_mesh, recover, shard_owner,
 };
 use highwater_proto::{
@@ -227,10 +227,17 @@ impl Engine {
         self.hello_to(usize::from(home), session, hello)
     }
 
+    /// Says hello to the producer's home core as somebody.
+    pub(crate) fn hello_as(&mut self, session: SessionId, hello: &Hello, claim: Claim) -> Intake {
+        let home = usize::from(home_core(hello.producer, self.cores.len() as u16));
+        self.sessions.insert(session, home);
+        self.cores[home].pipeline.handle_hello(session, hello, claim)
+    }
+
     /// Says hello to a core.
     pub(crate) fn hello_to(&mut self, core: usize, session: SessionId, hello: &Hello) -> Intake {
         self.sessions.insert(session, core);
-        self.cores[core].pipeline.handle_hello(session, hello)
+        self.cores[core].pipeline.handle_hello(session, hello, Claim::Unasked)
     }
 
     /// The core of a session.

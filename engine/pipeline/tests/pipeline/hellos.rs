@@ -2,10 +2,11 @@
 
 use crate::engine::{Answer, PORT, Setup};
 use crate::world::{START_MS, World, payload};
-use highwater_pipeline::Intake;
+use highwater_pipeline::{Claim, Intake, SessionId};
 use highwater_proto::{CloseReason, Hello, HelloMode, PROTOCOL_VERSION, ProducerId, Sequence};
+use highwater_storage::OwnerId;
 
-fn closed(said: &[(highwater_pipeline::SessionId, Answer)]) -> Vec<(u64, CloseReason)> {
+fn closed(said: &[(SessionId, Answer)]) -> Vec<(u64, CloseReason)> {
     let reason = |answer: &Answer| match answer {
         Answer::Close(reason, _) => Some(*reason),
         _ => None,
@@ -72,6 +73,62 @@ fn a_hello_fences_and_waits_until_what_was_appended_has_settled() {
     let [(to, Answer::Welcome(welcome))] = said.as_slice() else { panic!("{said:?}") };
     assert_eq!((*to, welcome.last), (new, Sequence(1)));
     assert_eq!(world.acked(new, &batch).counted, 1);
+}
+
+/// Says hello as somebody; returns why the engine closed, or `None` for a welcome.
+fn hello_as(world: &mut World, mode: HelloMode, producer: ProducerId, claim: Claim) -> Option<CloseReason> {
+    let session = world.session();
+    let hello = Hello { version: PROTOCOL_VERSION, mode, producer, token: Vec::new() };
+    assert_eq!(world.engine.hello_as(session, &hello, claim), Intake::Taken);
+    let own = |to: &SessionId| *to == session;
+    world.settle().into_iter().filter(|(to, _)| own(to)).find_map(|(_, answer)| match answer {
+        Answer::Close(reason, _) => Some(reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_producer_is_its_makers_and_stays_it_over_restarts_and_cuts() {
+    let mut world = World::new(Setup::default());
+    let (ours, theirs) = (Claim::Owner(OwnerId(7)), Claim::Owner(OwnerId(8)));
+    let (owned, free) = (ProducerId(9), ProducerId(10));
+    assert_eq!(hello_as(&mut world, HelloMode::New, owned, ours), None);
+    assert_eq!(hello_as(&mut world, HelloMode::New, free, Claim::Nameless), None);
+    let check = |world: &mut World| {
+        for (producer, claim, reason) in [
+            (owned, theirs, Some(CloseReason::NotOwner)),
+            (owned, Claim::Nameless, Some(CloseReason::NotOwner)),
+            (owned, Claim::Unasked, None),
+            (owned, ours, None),
+            (free, theirs, None),
+            (free, Claim::Nameless, None),
+        ] {
+            assert_eq!(hello_as(world, HelloMode::Resume, producer, claim), reason, "{producer} {claim:?}");
+        }
+    };
+    check(&mut world);
+    world.restart(Some(4)).unwrap();
+    check(&mut world);
+    // A view, so that there is something to cut.
+    let (other, session) = world.new_producer(11);
+    world.acked(session, &payload(other, 1, &[("a", START_MS)], 1));
+    world.advance(61_000);
+    assert!(world.stats().cuts > 0);
+    world.restart(None).unwrap();
+    check(&mut world);
+}
+
+#[test]
+fn somebody_elses_hello_fences_nobody() {
+    let mut world = World::new(Setup::default());
+    let producer = ProducerId(9);
+    let hello = Hello { version: PROTOCOL_VERSION, mode: HelloMode::New, producer, token: Vec::new() };
+    let session = world.session();
+    assert_eq!(world.engine.hello_as(session, &hello, Claim::Owner(OwnerId(7))), Intake::Taken);
+    world.settle();
+    let theirs = Claim::Owner(OwnerId(8));
+    assert_eq!(hello_as(&mut world, HelloMode::Resume, producer, theirs), Some(CloseReason::NotOwner));
+    assert_eq!(world.acked(session, &payload(producer, 1, &[("a", START_MS)], 1)).counted, 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The settings of the commands that read a data directory: `highwater export`, `audit` and `check`.
 
-use super::ReportFormat;
+use super::{CredentialArguments, ReportFormat};
 use crate::export::{Format, Table};
 use crate::units;
 use clap::Args;
@@ -50,9 +50,29 @@ pub struct AuditArguments {
     /// Authority (PEM) that the engine's certificate is checked against: DIR/tls/ca.pem.
     #[arg(long, value_name = "FILE", requires = "engine")]
     pub ca: Option<PathBuf>,
+    /// File with the token sent to the engine, one that may read.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub token_file: Option<PathBuf>,
+    /// Certificate chain (PEM) for an engine that asks its clients for one; needs --client-key.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub client_cert: Option<PathBuf>,
+    /// Private key (PEM) of --client-cert.
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub client_key: Option<PathBuf>,
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: ReportFormat,
+}
+
+impl AuditArguments {
+    /// What is shown to the engine.
+    pub fn credentials(&self) -> CredentialArguments {
+        CredentialArguments {
+            token_file: self.token_file.clone(),
+            client_cert: self.client_cert.clone(),
+            client_key: self.client_key.clone(),
+        }
+    }
 }
 
 /// Flags of `highwater check`.

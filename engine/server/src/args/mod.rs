@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use directories::{AuditArguments, CheckArguments, ExportArguments};
-pub use readers::{SidecarArguments, StatusArguments, TopArguments};
+pub use readers::{CredentialArguments, SidecarArguments, StatusArguments, TopArguments};
 pub use serve::ServeArguments;
 
 /// How settings are found and processes end, below the full help of each command that has settings.

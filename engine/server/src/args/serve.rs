@@ -132,9 +132,25 @@ pub struct ServeArguments {
     /// Private key (PEM) of --tls-cert.
     #[arg(long, env = "HIGHWATER_TLS_KEY", value_name = "FILE", help_heading = "Security")]
     pub tls_key: Option<PathBuf>,
-    /// File with the tokens that producers may send, one a line.
+    /// Serve HTTP over TLS, with the certificate that QUIC has.
     ///
-    /// Without it any producer may send. It is read at the start.
+    /// Clients that must show a certificate over QUIC (--client-ca) must do so here as well. Tokens go over TLS or stay
+    /// on the loopback interface: with --token-file, another --http needs this.
+    #[arg(long, env = "HIGHWATER_HTTP_TLS", value_name = "true|false", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = units::switch, default_value = "false", default_missing_value = "true",
+        hide_default_value = true, help_heading = "Security")]
+    pub http_tls: bool,
+    /// Authorities (PEM) of the clients' certificates: every client over QUIC must show one of theirs.
+    ///
+    /// Without it none is asked for. With a certificate a client may produce and read, unless --token-file says less.
+    /// It is read again on SIGHUP and when it changes, as are --tls-cert, --tls-key and --token-file.
+    #[arg(long, env = "HIGHWATER_CLIENT_CA", value_name = "FILE", help_heading = "Security")]
+    pub client_ca: Option<PathBuf>,
+    /// File with the tokens that clients must send, one a line; over HTTP as `Authorization: Bearer TOKEN`.
+    ///
+    /// A line is TOKEN, or name=NAME scopes=produce,read TOKEN. Without the file none is asked for. The scopes say what
+    /// a token is good for, by default for both; the name is who bears it, and owns the producers made with it. It is
+    /// read again on SIGHUP and when it changes; connections whose token is gone are closed.
     #[arg(long, env = "HIGHWATER_TOKEN_FILE", value_name = "FILE", help_heading = "Security")]
     pub token_file: Option<PathBuf>,
 }

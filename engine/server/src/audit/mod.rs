@@ -15,6 +15,7 @@ mod tests;
 
 use crate::args::{AuditArguments, ReportFormat};
 use anyhow::{Result, bail};
+use highwater_client::ClientConfig;
 use highwater_disk::ReadingDisk;
 use highwater_ranking::Calendar;
 use highwater_storage::{Disk, StorageError, Tables};
@@ -33,7 +34,8 @@ pub fn audit(arguments: &AuditArguments) -> Result<()> {
     let mut report = Report::default();
     stored(&disk, calendar, &mut report)?;
     if let (Some(engine), Some(ca)) = (&arguments.engine, &arguments.ca) {
-        served::compare(&disk, calendar, &served::Engine { address: engine.clone(), ca: ca.clone() }, &mut report)?;
+        let config = arguments.credentials().apply(ClientConfig::with_ca_file(engine, ca)?)?;
+        served::compare(&disk, calendar, config, &mut report)?;
     }
     let text = match arguments.format {
         ReportFormat::Text => report.text(),

@@ -12,7 +12,6 @@ use highwater_ranking::{Calendar, CalendarPeriod, FinalityClass, IdHash, Minute,
 use highwater_storage::{ArchiveRange, ArchiveReader, Disk, LogPosition, SlotSums, StorageError, Tables};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -25,14 +24,6 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(30);
 
 /// Rows of each board whose counts are looked up as well.
 const LOOKED_UP: usize = 10;
-
-/// Where the engine is.
-pub(super) struct Engine {
-    /// Address of any core.
-    pub(super) address: String,
-    /// Its authority.
-    pub(super) ca: PathBuf,
-}
 
 /// One window: its period, its kind, its minutes, and which classes count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,16 +41,20 @@ struct Counts {
     videos: BTreeMap<Box<str>, Vec<u64>>,
 }
 
-/// Compares boards and look-ups.
+/// Compares boards and look-ups of the engine that a client with this configuration reaches.
 ///
 /// # Errors
 /// When the engine cannot be reached, is another directory's, or a file cannot be read.
-pub(super) fn compare(disk: &Arc<dyn Disk>, calendar: Calendar, engine: &Engine, report: &mut Report) -> Result<()> {
+pub(super) fn compare(
+    disk: &Arc<dyn Disk>,
+    calendar: Calendar,
+    engine: ClientConfig,
+    report: &mut Report,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        let config = ClientConfig::with_ca_file(&engine.address, &engine.ca)?;
-        let mut subscriber = Subscriber::connect(config.clone()).await?;
-        let lookups = LookupClient::new(config)?;
+        let mut subscriber = Subscriber::connect(engine.clone()).await?;
+        let lookups = LookupClient::new(engine)?;
         let outcome = Served { disk, calendar, lookups }.compare(&mut subscriber, report).await;
         subscriber.close().await;
         outcome

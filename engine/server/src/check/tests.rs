@@ -63,7 +63,7 @@ fn both_forms_say_the_same() {
 fn keys_are_read_and_kept_from_others() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("tls");
-    tls::prepare(&directory, &[], None, SystemTime::now()).unwrap();
+    tls::prepare(&directory, &[], None, None, SystemTime::now()).unwrap();
     let disk = new_directory();
     let sound = report(place.path(), &disk);
     assert_eq!(sound.damage_total(), 0, "{}", sound.text());

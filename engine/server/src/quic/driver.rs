@@ -11,34 +11,33 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use quinn_proto::{DatagramEvent, Endpoint, Incoming, StreamId, VarInt};
-use quinn_udp::RecvMeta;
+use bytes::Bytes;
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{Endpoint, ServerConfig, StreamId, VarInt};
 
 use super::census::Census;
 use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
 use super::room::Room;
-use super::socket::{Port, Sent, ecn_of};
+use super::socket::{Port, Sent};
 use super::stats::{QuicStats, Turn, WriteOutcome};
-use super::{Application, ConnectionKey, QuicError, QuicLimits, StreamKey, config};
+use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
+use crate::access::Refusals;
 use crate::{diagnostics::Sockets, tls::ServerTls};
 
+mod arrivals;
 mod ends;
 
-/// Receive calls in one turn.
-const RECEIVE_CALLS_MAX: usize = 4;
-/// No further receive call in a turn that has taken this much: at some 900 MB/s it is a quarter of a millisecond.
-const RECEIVE_BYTES_PER_TURN: usize = 256 * 1024;
 /// Transmits of one connection before the next one's turn.
 const TRANSMITS_PER_ROUND: usize = 8;
-/// Of every so many connections allowed one may be in its handshake before newcomers must prove their address.
-const HANDSHAKES_DIVISOR: usize = 4;
 
 /// The QUIC endpoint of one core.
 pub struct QuicDriver {
     port: Port,
     endpoint: Endpoint,
+    /// What new connections are accepted by.
+    server: Arc<ServerConfig>,
+    refusals: Refusals,
     limits: QuicLimits,
     /// By the endpoint's handle, which is reused; the generation in the key is not.
     links: Vec<Option<Box<Link>>>,
@@ -63,11 +62,13 @@ impl QuicDriver {
         let server = config::server_config(tls.config.clone(), &limits)?;
         let endpoint_config = Arc::new(config::endpoint_config(core, &tls.reset_key)?);
         let port = Port::bind(address, limits.socket_buffer_bytes)?;
-        let endpoint = Endpoint::new(endpoint_config, Some(server), port.may_search_mtu(), None);
+        let endpoint = Endpoint::new(endpoint_config, Some(server.clone()), port.may_search_mtu(), None);
         let room = Room::new(limits.windows_bytes, limits.unsent_bytes_total_max);
         Ok(Self {
             port,
             endpoint,
+            server,
+            refusals: Refusals::default(),
             limits,
             links: Vec::new(),
             generation: 0,
@@ -81,6 +82,20 @@ impl QuicDriver {
             now: Instant::now(),
             stats: QuicStats::default(),
         })
+    }
+
+    /// Accepts new connections by another TLS configuration; those that stand go on.
+    ///
+    /// # Errors
+    /// [`QuicError::Tls`]: then the one before stays in force.
+    pub fn set_tls(&mut self, tls: Arc<rustls::ServerConfig>) -> Result<(), QuicError> {
+        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        // The rest stays, so that an address which was proved before is still taken for proved.
+        let mut server = ServerConfig::clone(&self.server);
+        server.crypto = crypto;
+        self.server = Arc::new(server);
+        self.endpoint.set_server_config(Some(self.server.clone()));
+        Ok(())
     }
 
     /// The address bound, with the port that was taken for port 0.
@@ -256,102 +271,6 @@ impl QuicDriver {
         }
     }
 
-    fn receive(&mut self, now: Instant) -> bool {
-        let mut bytes_taken = 0;
-        for _ in 0..RECEIVE_CALLS_MAX {
-            let count = match self.port.receive() {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.stats.receive_errors += 1;
-                    tracing::debug!(%error, "a receive call failed");
-                    break;
-                }
-            };
-            for index in 0..count {
-                let meta = self.port.meta(index);
-                bytes_taken += meta.len;
-                let mut start = 0;
-                while start < meta.len {
-                    let piece = self.port.piece(index, start);
-                    start += piece.len();
-                    self.take_datagrams(now, &meta, piece);
-                }
-            }
-            if count == 0 || bytes_taken >= RECEIVE_BYTES_PER_TURN {
-                break;
-            }
-        }
-        self.stats.bytes_received += bytes_taken as u64;
-        bytes_taken > 0
-    }
-
-    /// Takes a message apart into its datagrams and routes them.
-    fn take_datagrams(&mut self, now: Instant, meta: &RecvMeta, mut bytes: BytesMut) {
-        while !bytes.is_empty() {
-            let datagram = bytes.split_to(meta.stride.clamp(1, bytes.len()));
-            self.stats.datagrams_received += 1;
-            self.response.clear();
-            match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn_of(meta), datagram, &mut self.response) {
-                Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                    if let Some(link) = self.links.get_mut(handle.0).and_then(Option::as_deref_mut) {
-                        link.transport.handle_event(event);
-                        self.queue_service(handle.0 as u32);
-                    }
-                }
-                Some(DatagramEvent::NewConnection(incoming)) => self.take_connection(now, incoming),
-                Some(DatagramEvent::Response(transmit)) => self.respond(transmit),
-                None => {}
-            }
-        }
-    }
-
-    /// Accepts, refuses, or asks for a proof of address.
-    fn take_connection(&mut self, now: Instant, incoming: Incoming) {
-        self.response.clear();
-        let max = self.limits.connections_max;
-        let connections = self.census.live;
-        if self.closing || connections >= max {
-            self.stats.connections_refused += 1;
-            tracing::debug!(peer = %incoming.remote_address(), connections, max, "refused a connection");
-            let transmit = self.endpoint.refuse(incoming, &mut self.response);
-            self.respond(transmit);
-            return;
-        }
-        let crowded = self.census.handshaking * HANDSHAKES_DIVISOR > max;
-        if crowded && incoming.may_retry() && !incoming.remote_address_validated() {
-            self.stats.retries_sent += 1;
-            if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.response) {
-                self.respond(transmit);
-            }
-            return;
-        }
-        match self.endpoint.accept(incoming, now, &mut self.response, None) {
-            Ok((handle, transport)) => {
-                let index = handle.0;
-                if self.links.len() <= index {
-                    self.links.resize_with(index + 1, || None);
-                }
-                assert!(self.links[index].is_none(), "the endpoint reused handle {index} before it was drained");
-                self.generation = self.generation.wrapping_add(1);
-                let key = ConnectionKey { index: index as u32, generation: self.generation };
-                self.links[index] = Some(Box::new(Link::new(key, transport, &self.limits, now)));
-                self.census.began();
-                self.queue_service(key.index);
-            }
-            Err(error) => {
-                tracing::debug!(cause = %error.cause, "a connection attempt failed");
-                if let Some(transmit) = error.response {
-                    self.respond(transmit);
-                }
-            }
-        }
-    }
-
-    fn respond(&mut self, transmit: quinn_proto::Transmit) {
-        self.stats.count_sent(self.port.respond(&transmit, &self.response), transmit.size);
-    }
-
     /// Runs the timers that are due.
     fn expire(&mut self, now: Instant) -> bool {
         let mut worked = false;
@@ -389,6 +308,13 @@ impl QuicDriver {
         if let Some((reason, told)) = link.tell_loss(application) {
             self.stats.connections_lost += u64::from(told);
             self.stats.handshakes_failed += u64::from(!told);
+            if let (LossReason::Distrusted(why), false) = (&reason, told) {
+                self.stats.handshakes_distrusted += 1;
+                if let Some(unsaid) = self.refusals.say(self.now) {
+                    let peer = link.transport.remote_address();
+                    tracing::warn!(%peer, unsaid, "refused a client in its handshake, for its certificate: {why}");
+                }
+            }
             tracing::debug!(%key, %reason, opened = told, "a connection ended");
         }
         self.census.moved(index, before, after);

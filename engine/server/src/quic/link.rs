@@ -12,6 +12,8 @@ use quinn_proto::{
     Chunks, Connection, ConnectionHandle, Dir, Endpoint, Event, ReadError, StreamEvent, StreamId, VarInt,
 };
 
+use rustls_pki_types::CertificateDer;
+
 use super::room::Room;
 use super::{Application, ConnectionKey, LossReason, QuicLimits, StreamKey};
 
@@ -278,7 +280,10 @@ impl Link {
                         self.phase = Phase::Open;
                         self.announced = true;
                         opened = true;
-                        application.connection_opened(self.key, self.transport.remote_address());
+                        let shown = self.transport.crypto_session().peer_identity();
+                        let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+                        let certificate = chain.as_ref().and_then(|chain| chain.first());
+                        application.connection_opened(self.key, self.transport.remote_address(), certificate);
                     }
                 }
                 Event::ConnectionLost { reason } => self.lose(reason.into()),

@@ -25,6 +25,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use quinn_proto::{ConnectionError, StreamId};
+use rustls_pki_types::CertificateDer;
 
 pub use config::QuicLimits;
 pub use driver::QuicDriver;
@@ -96,7 +97,9 @@ pub enum LossReason {
     TimedOut,
     /// The peer no longer knows the connection, mostly because it restarted.
     Reset,
-    /// A breach of the transport's rules by either side, or a failed handshake.
+    /// The client's certificate is lacking, or not one that this engine takes.
+    Distrusted(String),
+    /// A breach of the transport's rules by either side, or another failed handshake.
     Protocol(String),
 }
 
@@ -109,6 +112,7 @@ impl LossReason {
             Self::ClosedHere => "closed_here",
             Self::TimedOut => "timed_out",
             Self::Reset => "reset",
+            Self::Distrusted(_) => "distrusted",
             Self::Protocol(_) => "protocol",
         }
     }
@@ -123,6 +127,7 @@ impl fmt::Display for LossReason {
             Self::ClosedHere => out.write_str("closed by this engine"),
             Self::TimedOut => out.write_str("nothing was heard of the peer for the idle timeout"),
             Self::Reset => out.write_str("the peer no longer knows the connection"),
+            Self::Distrusted(text) => write!(out, "the client's certificate: {text}"),
             Self::Protocol(text) => write!(out, "transport error: {text}"),
         }
     }
@@ -138,6 +143,9 @@ impl From<ConnectionError> for LossReason {
             ConnectionError::TimedOut => Self::TimedOut,
             ConnectionError::Reset => Self::Reset,
             ConnectionError::LocallyClosed => Self::ClosedHere,
+            ConnectionError::TransportError(error) if is_about_client(error.code.into()) => {
+                Self::Distrusted(error.to_string())
+            }
             ConnectionError::VersionMismatch
             | ConnectionError::TransportError(_)
             | ConnectionError::ConnectionClosed(_)
@@ -146,12 +154,23 @@ impl From<ConnectionError> for LossReason {
     }
 }
 
+/// The alerts that this side sends about a client's certificate (RFC 8446, section 6.2), as transport errors: bad,
+/// unsupported, revoked, expired or unknown, of an unknown authority, badly signed, lacking.
+fn is_about_client(code: u64) -> bool {
+    matches!(code, 0x12a..=0x12e | 0x130 | 0x133 | 0x174)
+}
+
 /// What the driver tells to. All calls come from within [`QuicDriver::turn`], which holds the driver: note what is to
 /// be written or closed, and do it after the turn.
 pub trait Application {
-    /// A handshake was completed.
-    fn connection_opened(&mut self, connection: ConnectionKey, peer: SocketAddr) {
-        let _ = (connection, peer);
+    /// A handshake was completed. `certificate` is the client's own, verified, where one was asked for.
+    fn connection_opened(
+        &mut self,
+        connection: ConnectionKey,
+        peer: SocketAddr,
+        certificate: Option<&CertificateDer<'static>>,
+    ) {
+        let _ = (connection, peer, certificate);
     }
 
     /// The peer opened a bidirectional stream. Its bytes follow by [`Application::stream_readable`].

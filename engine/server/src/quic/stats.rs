@@ -45,6 +45,8 @@ pub struct QuicStats {
     pub connections_lost: u64,
     /// Handshakes that were begun and not completed: other protocols, distrust of the certificate, silence.
     pub handshakes_failed: u64,
+    /// Of these, those whose client showed no certificate, or one that is not taken.
+    pub handshakes_distrusted: u64,
     /// Attempts refused because of the connection limit or a shutdown.
     pub connections_refused: u64,
     /// Newcomers asked to prove their address first.

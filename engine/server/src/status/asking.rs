@@ -4,7 +4,10 @@
 //! names its URL when it fails.
 
 use super::page::Page;
+use crate::args::StatusArguments;
 use anyhow::{Context, Result, anyhow, bail};
+use highwater_client::{ClientCertificate, read_token_file};
+use highwater_loadgen::http::{HttpClient, Shown};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -17,8 +20,7 @@ const PERIODS: [&str; 3] = ["hour", "day", "month"];
 
 /// The HTTP side of an engine.
 pub(super) struct Asking {
-    url: String,
-    agent: ureq::Agent,
+    http: HttpClient,
 }
 
 /// What a list says of itself.
@@ -49,19 +51,30 @@ struct Detail {
 }
 
 impl Asking {
-    pub(super) fn new(url: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_TIME_MAX))
-            .proxy(None)
-            .build();
-        Self { url: url.to_owned(), agent: config.into() }
+    pub(super) fn new(arguments: &StatusArguments) -> Result<Self> {
+        let ca_pem = arguments
+            .ca
+            .as_ref()
+            .map(|path| std::fs::read(path).with_context(|| format!("--ca={} cannot be read", path.display())));
+        let ca_pem = ca_pem.transpose()?.unwrap_or_default();
+        let token = arguments.token_file.as_ref().map(read_token_file).transpose()?.unwrap_or_default();
+        let certificate = match (&arguments.client_cert, &arguments.client_key) {
+            (Some(chain), Some(key)) => Some(ClientCertificate::read(chain, key)?),
+            _ => None,
+        };
+        let shown = Shown { ca_pem: &ca_pem, token: &token, certificate: certificate.as_ref() };
+        let http = HttpClient::new(&arguments.engine, &shown, ANSWER_TIME_MAX);
+        Ok(Self { http: http.map_err(|error| anyhow!("--engine={}: {error}", arguments.engine))? })
+    }
+
+    fn url(&self) -> &str {
+        self.http.url()
     }
 
     fn get(&self, path: &str) -> Result<(u16, String)> {
-        let url = format!("{}{path}", self.url);
+        let url = format!("{}{path}", self.url());
         let asked = || -> Result<(u16, String), ureq::Error> {
-            let mut answer = self.agent.get(&url).call()?;
+            let mut answer = self.http.get(path)?;
             let status = answer.status().as_u16();
             Ok((status, answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?))
         };
@@ -81,17 +94,22 @@ impl Asking {
                 let detail = serde_json::from_str(&body).map(|Detail { detail }| detail);
                 Ok(Some(detail.unwrap_or_else(|_| "it does not say why".to_owned())))
             }
-            (status, _) => bail!("{}/readyz answers with status {status}: that is no engine and no sidecar", self.url),
+            (status, _) => {
+                bail!("{}/readyz answers with status {status}: that is no engine and no sidecar", self.url())
+            }
         }
     }
 
     /// The metrics.
     pub(super) fn metrics(&self) -> Result<Page> {
         let (status, body) = self.get("/metrics")?;
+        if let (401 | 403, Ok(Detail { detail })) = (status, serde_json::from_str(&body)) {
+            bail!("{}/metrics: {detail}; give --token-file", self.url());
+        }
         let page = Page::parse(&body).map_err(|error| anyhow!(error));
-        let page = page.with_context(|| format!("{}/metrics answers with status {status}", self.url))?;
+        let page = page.with_context(|| format!("{}/metrics answers with status {status}", self.url()))?;
         if status != 200 || page.is_empty() {
-            bail!("{}/metrics answers with status {status} and no metric of an engine", self.url);
+            bail!("{}/metrics answers with status {status} and no metric of an engine", self.url());
         }
         Ok(page)
     }
@@ -102,7 +120,7 @@ impl Asking {
         if status != 200 {
             return Ok(None);
         }
-        serde_json::from_str(&body).map(Some).with_context(|| format!("{}: the list is none", self.url))
+        serde_json::from_str(&body).map(Some).with_context(|| format!("{}: the list is none", self.url()))
     }
 
     /// The newest closed period of each kind that had a view.
@@ -114,7 +132,7 @@ impl Asking {
                 continue;
             }
             let listed: Periods =
-                serde_json::from_str(&body).with_context(|| format!("{}: the periods are none", self.url))?;
+                serde_json::from_str(&body).with_context(|| format!("{}: the periods are none", self.url()))?;
             newest.extend(listed.periods.into_iter().find(|one| one.r#final).map(|one| (period, one)));
         }
         Ok(newest)

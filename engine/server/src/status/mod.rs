@@ -70,7 +70,7 @@ pub fn status(arguments: &StatusArguments) -> Result<State> {
 }
 
 fn ask(arguments: &StatusArguments) -> Result<Facts> {
-    let engine = Asking::new(&arguments.engine);
+    let engine = Asking::new(arguments)?;
     // First, so that what answers but is no engine is told at once.
     engine.not_ready()?;
     let before = engine.metrics()?;

@@ -57,7 +57,7 @@ const GROWING: [(&str, &str, &str); 7] = [
 ];
 
 /// Reasons for refusals that are the engine's plight or need an operator, with the remedy.
-const REFUSALS: [(&str, &str); 10] = [
+const REFUSALS: [(&str, &str); 11] = [
     ("table_full", "start with more --memory"),
     ("memory_full", "start with more --memory"),
     ("disk_full", "free space on the data directory's file system"),
@@ -67,7 +67,14 @@ const REFUSALS: [(&str, &str); 10] = [
     ("sequence_gap", "look for a faulty client"),
     ("sequence_reused", "look for two producers with one id"),
     ("malformed", "look for a faulty client"),
-    ("unauthorized", "look for a producer without its token, or one that should not be there"),
+    (
+        "unauthorized",
+        "look for a client without its token, or with one for something else, or one that should not be there",
+    ),
+    (
+        "not_owner",
+        "look for a producer that resumes another's id, or came with another token or certificate than before",
+    ),
 ];
 
 /// All that is wrong.
@@ -87,6 +94,10 @@ pub(super) fn problems(facts: &Facts, before: &Page, now: &Page) -> Vec<Problem>
     if now.sum("engine_replaced").is_some_and(|replaced| replaced > 0) {
         let remedy = "restart the sidecar, or bring the engine back on its old data directory";
         tell("another engine answers the sidecar than before".to_owned(), remedy);
+    }
+    if now.sum("access_out_of_date").is_some_and(|bad| bad > 0) {
+        let remedy = "see the engine's log for the file and what is wrong with it";
+        tell("certificates or tokens on disk cannot be used, and earlier ones are in force".to_owned(), remedy);
     }
     facts.cores.iter().for_each(|core| of_core(core, facts, &mut tell));
     of_room(facts, &mut tell);

@@ -33,6 +33,7 @@ highwater_file_bytes{kind=\"cut\"} 4096
 highwater_cut_number 240
 highwater_base_number 0
 highwater_archive_paused 0
+highwater_access_out_of_date 0
 highwater_archive_segments_given_up_total 3
 ";
 
@@ -86,6 +87,7 @@ fn each_wrong_figure_is_told_with_its_remedy() {
         ("file_bytes{kind=\"cut\"} 4096", "file_bytes{kind=\"cut\"} 1000000000000", "below twice", "free space"),
         ("cut_number 240", "cut_number 241", "241 cut files", "--helper-cores"),
         ("archive_paused 0", "archive_paused 1", "archive waits", "free space"),
+        ("out_of_date 0", "out_of_date 1", "earlier ones are in force", "the engine's log"),
         ("given_up_total 3", "given_up_total 5", "2 log segments", "exports and audits"),
         ("views_duplicate_total 15", "views_duplicate_total 14", "100 views were received, but 99", "a bug"),
     ];

@@ -2,20 +2,24 @@
 //!
 //! A stream's first frame is its type. A producer stream holds at most one batch at a time: while the pipeline has no
 //! room for it nothing more of that stream is read, and QUIC pushes back. Frames are not copied: their chunks are
-//! handed on as they came. A hello's token is checked here, before the pipeline hears of the producer.
+//! handed on as they came. Who may come in is judged here, before the pipeline hears of a producer or a question.
 //!
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
+mod admission;
 mod held;
 mod stream;
 
+use crate::access::{Refusals, Rules};
 use crate::history::Question;
 use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
-use crate::tokens::Tokens;
+use admission::Peer;
 use held::Held;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
-use highwater_proto::{CloseReason, DecodeError, Epoch, FrameKind, Hello, History, Lookup, Periods, Subscribe};
+use highwater_proto::{CloseReason, DecodeError, Epoch, FrameKind, History, Lookup, Periods, Scope, Subscribe};
+use rustls_pki_types::CertificateDer;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use stream::{Role, Stream};
@@ -57,8 +61,11 @@ pub struct Streams {
     lookups: VecDeque<(StreamKey, Box<str>)>,
     /// Streams that wait for what is closed, each with one question, until the helper is asked.
     history: VecDeque<(StreamKey, Question)>,
-    /// What producers must send one of; `None` where any may send.
-    tokens: Option<Arc<Tokens>>,
+    /// Who is at the other end of each connection.
+    peers: HashMap<ConnectionKey, Peer>,
+    /// Who may come in.
+    rules: Arc<Rules>,
+    refusals: Refusals,
 }
 
 /// The streams together with the pipeline that their frames go to: what the driver tells things to.
@@ -70,9 +77,8 @@ pub struct Intakes<'a> {
 }
 
 impl Streams {
-    /// No streams yet; producers must send one of `tokens`, if there are any. Frames that are not done with hold
-    /// `held_bytes_max` bytes, and one frame more.
-    pub fn new(tokens: Option<Arc<Tokens>>, held_bytes_max: usize) -> Self {
+    /// No streams yet. Frames that are not done with hold `held_bytes_max` bytes, and two frames more.
+    pub fn new(rules: Arc<Rules>, held_bytes_max: usize) -> Self {
         Self {
             streams: BTreeMap::new(),
             sessions: HashMap::new(),
@@ -85,7 +91,9 @@ impl Streams {
             now: Instant::now(),
             lookups: VecDeque::new(),
             history: VecDeque::new(),
-            tokens,
+            peers: HashMap::new(),
+            rules,
+            refusals: Refusals::default(),
         }
     }
 
@@ -247,14 +255,8 @@ impl Intakes<'_> {
                 self.pipeline.handle_batch(session, &stream.chunks, stream.chunk_bytes)
             }
             (Role::New, FrameKind::Hello) => return self.greet(key),
-            (Role::New, FrameKind::Lookup) => return self.look_up(key),
-            (Role::New, FrameKind::History) => {
-                return self.look_back(key, |payload| History::decode(payload).map(Question::List));
-            }
-            (Role::New, FrameKind::Periods) => {
-                return self.look_back(key, |payload| Periods::decode(payload).map(Question::Periods));
-            }
-            (Role::New, FrameKind::Subscribe) => return self.subscribe(key),
+            (Role::New, FrameKind::Token) => return self.take_token(key),
+            (Role::New | Role::Token, kind) if Role::Token.takes(kind) => return self.ask(key, kind),
             (role, kind) => {
                 let text = role.misplaced(kind);
                 return self.close(key, CloseReason::UnexpectedFrame, text);
@@ -269,27 +271,17 @@ impl Intakes<'_> {
         intake
     }
 
-    fn greet(&mut self, key: StreamKey) -> Intake {
-        let is_producer = |(_, stream): (&StreamKey, &Stream)| stream.role == Role::Producer;
-        if self.streams.of_connection(key.connection()).any(is_producer) {
-            let text = "a second HELLO came on this connection, which has its producer; open a connection for each";
-            return self.close(key, CloseReason::UnexpectedFrame, text.to_owned());
-        }
-        let tokens = self.streams.tokens.clone();
-        let Some(stream) = self.streams.streams.get_mut(&key) else { return Intake::Taken };
-        let hello = match Hello::decode(&stream.chunks.concat()) {
-            Ok(hello) => hello,
-            Err(error) => return self.close(key, error.close_reason(), error.to_string()),
-        };
-        if let Some(text) = tokens.and_then(|tokens| unauthorized(&tokens, &hello.token)) {
+    /// Takes a question, or a subscription, from a client that may read.
+    fn ask(&mut self, key: StreamKey, kind: FrameKind) -> Intake {
+        if let Err(text) = self.permit(key, Scope::Read, kind.as_str()) {
             return self.close(key, CloseReason::Unauthorized, text);
         }
-        let intake = self.pipeline.handle_hello(stream.session, &hello);
-        if intake == Intake::Taken {
-            stream.role = Role::Producer;
-            self.streams.clear(key);
+        match kind {
+            FrameKind::Lookup => self.look_up(key),
+            FrameKind::History => self.look_back(key, |payload| History::decode(payload).map(Question::List)),
+            FrameKind::Periods => self.look_back(key, |payload| Periods::decode(payload).map(Question::Periods)),
+            _ => self.subscribe(key),
         }
-        intake
     }
 
     fn look_up(&mut self, key: StreamKey) -> Intake {
@@ -347,25 +339,31 @@ impl Intakes<'_> {
         if let Some(session) = self.streams.forget(key) {
             self.pipeline.handle_disconnect(session);
         }
-        if self.streams.closing.insert(key.connection()) {
+        self.shut(key.connection(), reason, text);
+    }
+
+    /// Closes a connection; the first reason is the one that counts.
+    fn shut(&mut self, connection: ConnectionKey, reason: CloseReason, text: String) {
+        if self.streams.closing.insert(connection) {
             self.pipeline.count_violation(reason);
-            self.streams.deeds.push_back(Deed::Close(key.connection(), reason, text));
+            if reason == CloseReason::Unauthorized {
+                self.streams.tell_refusal(connection, &text);
+            }
+            self.streams.deeds.push_back(Deed::Close(connection, reason, text));
         }
     }
 }
 
-/// What is said to a producer whose token is none of these; `None` when it may send.
-fn unauthorized(tokens: &Tokens, token: &[u8]) -> Option<String> {
-    if tokens.admit(token) {
-        return None;
-    }
-    Some(match token.len() {
-        0 => "the hello has no token, and this engine asks producers for one; ask its operator for it".to_owned(),
-        bytes => format!("the hello's token of {bytes} bytes is none that this engine takes; ask its operator for one"),
-    })
-}
-
 impl Application for Intakes<'_> {
+    fn connection_opened(
+        &mut self,
+        connection: ConnectionKey,
+        peer: SocketAddr,
+        certificate: Option<&CertificateDer<'static>>,
+    ) {
+        self.meet(connection, peer, certificate);
+    }
+
     fn stream_opened(&mut self, key: StreamKey) {
         self.streams.sessions_begun += 1;
         let session = SessionId(self.streams.sessions_begun);
@@ -382,7 +380,7 @@ impl Application for Intakes<'_> {
         if stream.is_within_frame() {
             let text = stream.cut_short();
             self.abandon(key, CloseReason::Malformed, text);
-        } else if stream.role == Role::New {
+        } else if matches!(stream.role, Role::New | Role::Token) {
             self.end(key);
         } else if matches!(stream.role, Role::Question(_)) {
             stream.finished = true;
@@ -408,6 +406,7 @@ impl Application for Intakes<'_> {
     fn connection_lost(&mut self, connection: ConnectionKey, _reason: &LossReason) {
         let gone: Vec<StreamKey> = self.streams.of_connection(connection).map(|(key, _)| *key).collect();
         self.streams.closing.remove(&connection);
+        self.streams.peers.remove(&connection);
         for key in gone {
             if let Some(session) = self.streams.forget(key) {
                 self.pipeline.handle_disconnect(session);

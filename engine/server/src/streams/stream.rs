@@ -4,17 +4,21 @@
 //! than that frame has.
 
 use super::held::Coming;
+use crate::access::Grant;
 use bytes::Bytes;
 use highwater_pipeline::SessionId;
 use highwater_proto::limits::FRAME_HEADER_BYTES;
 use highwater_proto::{DecodeError, FrameHeader, FrameKind};
 use std::fmt;
+use std::sync::Arc;
 
 /// What a stream has turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Its first frame has not come.
     New,
+    /// A token came, and the question that it is for has not.
+    Token,
     /// A producer's stream.
     Producer,
     /// One question by a frame of this kind, and one answer.
@@ -29,8 +33,16 @@ impl Role {
         match self {
             Self::New => matches!(
                 kind,
-                FrameKind::Hello | FrameKind::Lookup | FrameKind::Subscribe | FrameKind::History | FrameKind::Periods
+                FrameKind::Hello
+                    | FrameKind::Token
+                    | FrameKind::Lookup
+                    | FrameKind::Subscribe
+                    | FrameKind::History
+                    | FrameKind::Periods
             ),
+            Self::Token => {
+                matches!(kind, FrameKind::Lookup | FrameKind::Subscribe | FrameKind::History | FrameKind::Periods)
+            }
             Self::Producer => kind == FrameKind::Batch,
             Self::Question(_) | Self::Subscriber => false,
         }
@@ -42,6 +54,10 @@ impl Role {
             Self::New => {
                 let first = "HELLO, LOOKUP, SUBSCRIBE, HISTORY or PERIODS";
                 format!("{kind} cannot be the first frame of a stream; begin with {first}")
+            }
+            Self::Token => {
+                let next = "LOOKUP, SUBSCRIBE, HISTORY or PERIODS";
+                format!("{kind} cannot come behind a TOKEN; send {next}, and a producer's token in its HELLO")
             }
             Self::Producer => {
                 format!("{kind} came on a producer stream, which takes only BATCH after its HELLO")
@@ -57,6 +73,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::New => f.write_str("nothing"),
+            Self::Token => f.write_str("a TOKEN"),
             Self::Producer => f.write_str("a HELLO"),
             Self::Question(kind) => write!(f, "a {kind}"),
             Self::Subscriber => f.write_str("a SUBSCRIBE"),
@@ -68,6 +85,8 @@ impl fmt::Display for Role {
 pub(super) struct Stream {
     pub(super) session: SessionId,
     pub(super) role: Role,
+    /// What the token is good for under which it came in.
+    pub(super) grant: Option<Arc<Grant>>,
     header: [u8; FRAME_HEADER_BYTES],
     header_len: usize,
     /// Known when the header is whole.
@@ -85,6 +104,7 @@ impl Stream {
         Self {
             session,
             role: Role::New,
+            grant: None,
             header: [0; FRAME_HEADER_BYTES],
             header_len: 0,
             frame: None,

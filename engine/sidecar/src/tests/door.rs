@@ -217,6 +217,7 @@ async fn shake_hands(
 async fn over_tls_a_new_certificate_is_for_new_connections() {
     let ((first, config), (second, later)) = (certificate(), certificate());
     let (change, tls) = watch::channel(config);
+    let tls: crate::TlsSource = Arc::new(move || tls.borrow().clone());
     let limits = HttpLimits { header_timeout: Duration::from_millis(500), ..HttpLimits::default() };
     let options = HttpOptions { limits, tls: Some(tls), ..HttpOptions::default() };
     let served = start_with(Some(snapshot(1, 1)), options).await;

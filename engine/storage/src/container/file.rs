@@ -85,6 +85,7 @@ impl RunSection {
 /// A file of sections, open for reading.
 pub(crate) struct SectionFile {
     header: FileHeader,
+    version: u32,
     path: String,
     file: Box<dyn DiskFile>,
     footer: Footer,
@@ -107,8 +108,8 @@ impl SectionFile {
         }
         let mut head = [0; HEADER_BYTES];
         file.read_at(&mut head, 0).map_err(|error| StorageError::io("read", &path, error))?;
-        let header = match FileHeader::decode(&head, kind) {
-            Ok(header) => header,
+        let (version, header) = match FileHeader::decode(&head, kind) {
+            Ok(decoded) => decoded,
             Err(HeaderFault::Newer(found)) => {
                 return Err(StorageError::NewerVersion { file: path, found, supported: VERSION });
             }
@@ -131,7 +132,7 @@ impl SectionFile {
         let footer = Footer::decode(&tail, kind)
             .filter(|footer| footer.file_len == len && footer.index_offset < footer_at)
             .ok_or_else(|| StorageError::damaged(&path, footer_at, "the footer does not verify"))?;
-        Ok(Self { header, path, file, footer })
+        Ok(Self { header, version, path, file, footer })
     }
 
     /// What the file says of itself.
@@ -319,7 +320,8 @@ impl SectionFile {
                 visit(CutSection::Positions(parse_positions(payload).ok_or_else(|| self.senseless(offset))?))
             }
             kind::PRODUCERS => {
-                visit(CutSection::Producers(parse_producers(payload).ok_or_else(|| self.senseless(offset))?))
+                let producers = parse_producers(payload, self.version).ok_or_else(|| self.senseless(offset))?;
+                visit(CutSection::Producers(producers))
             }
             kind::IDS => {
                 let first_slot = u32::try_from(header.first).map_err(|_| self.senseless(offset))?;

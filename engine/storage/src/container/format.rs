@@ -12,8 +12,8 @@ use crate::tables::Grain;
 pub(crate) const HEADER_BYTES: usize = 128;
 pub(crate) const SECTION_HEADER_BYTES: usize = 32;
 pub(crate) const FOOTER_BYTES: usize = 32;
-/// The newest version of every kind of file.
-pub(crate) const VERSION: u32 = 1;
+/// The newest version of every kind of file. Version 1 had no owners of producers; all else is the same.
+pub(crate) const VERSION: u32 = 2;
 
 /// Kinds of sections.
 pub(crate) mod kind {
@@ -122,12 +122,13 @@ impl FileHeader {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8], kind: FileKind) -> Result<Self, HeaderFault> {
+    /// The version of a file, and what its header says.
+    pub(crate) fn decode(bytes: &[u8], kind: FileKind) -> Result<(u32, Self), HeaderFault> {
         let parsed = Self::parse(bytes, kind).ok_or(HeaderFault::Damaged)?;
         if parsed.0 > VERSION {
             return Err(HeaderFault::Newer(parsed.0));
         }
-        Ok(parsed.1)
+        Ok(parsed)
     }
 
     fn parse(bytes: &[u8], kind: FileKind) -> Option<(u32, Self)> {

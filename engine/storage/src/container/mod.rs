@@ -10,7 +10,8 @@
 //! sections           kind u32 · shard u32 · first u64 · payload length u64 · zero u32 ·
 //!                    CRC32C u32 (over the first 28 bytes and the payload) · payload
 //!   1 positions      log u32 · generation u32 · position u64, for each log
-//!   2 producers      producer images, whole ones; several sections where they are many
+//!   2 producers      producer images, whole ones; several sections where they are many; from version 2 on each has its
+//!                    owner u128 behind its id, 0 where nobody owns it
 //!   3 ids            first = slot of the first id; count u32 · lengths u8 · bytes; ascending per shard
 //!   4 runs           pieces of runs in order of (minute, class): minute varint (difference to the piece before) ·
 //!                    class u8 · entries varint · entries as slot varint (difference) and count varint
@@ -27,6 +28,9 @@ mod format;
 mod payload;
 mod runs;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use file::CutSection;
 pub use format::CutHeader;

@@ -38,11 +38,11 @@ pub(crate) fn parse_positions(payload: &[u8]) -> Option<Vec<(LogNumber, LogPosit
     Some(positions)
 }
 
-pub(crate) fn parse_producers(payload: &[u8]) -> Option<Vec<ProducerImage>> {
+pub(crate) fn parse_producers(payload: &[u8], version: u32) -> Option<Vec<ProducerImage>> {
     let mut reader = TakeLe::new(payload);
     let mut producers = Vec::new();
     while !reader.is_empty() {
-        producers.push(ProducerImage::decode(&mut reader)?);
+        producers.push(ProducerImage::decode(&mut reader, version)?);
     }
     Some(producers)
 }

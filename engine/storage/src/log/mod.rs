@@ -13,3 +13,14 @@ pub use scan::{GenerationScan, LogEnd, scan_generation};
 pub(crate) use scan::{SegmentScan, SegmentScanned, refuse_lost_records, scan_segment};
 pub(crate) use verify::{SegmentOwed, torn_tail, verify_segment};
 pub use writer::{AppendRoom, DurableRecord, LogLimits, LogWriter};
+
+use crate::producers::OwnerId;
+use crate::record::{RecordKind, owner_of};
+
+impl DurableRecord<'_> {
+    /// Who a new producer belongs to; `None` where it has no owner, and for records of other kinds.
+    #[must_use]
+    pub fn owner(&self) -> Option<OwnerId> {
+        if self.header.kind == RecordKind::ProducerNew { owner_of(self.batch) } else { None }
+    }
+}

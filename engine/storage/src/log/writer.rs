@@ -14,6 +14,7 @@ use super::device::{GroupWrite, PreparedSegment, SegmentHandle};
 use crate::position::{
     BLOCK_BYTES, LogIdentity, LogPosition, RecordPlace, SEGMENT_BYTES_DEFAULT, SegmentNumber, block_ceil,
 };
+use crate::producers::OwnerId;
 use crate::record::{
     BodyFigures, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader, RecordKind, RecordMeta, VERDICTS_BYTES_MAX,
     Verdicts, peek_length, record_bytes, seal, write_verdicts,
@@ -67,7 +68,7 @@ pub enum AppendRoom {
 pub struct DurableRecord<'a> {
     /// The record's header.
     pub header: RecordHeader,
-    /// The batch as it came over the wire; empty when the record is no batch.
+    /// The batch as it came over the wire; a new producer's owner, or empty, when the record is no batch.
     pub batch: &'a [u8],
     /// The refused ranges.
     pub verdicts: Verdicts<'a>,
@@ -284,13 +285,19 @@ impl LogWriter {
         self.appended_end()
     }
 
-    /// Appends the record that a producer said `new`.
+    /// Appends the record that a producer said `new`, and who it belongs to.
     ///
     /// # Panics
-    /// When [`room(0)`](Self::room) is not ready.
-    pub fn append_producer_new(&mut self, producer: ProducerId, arrival_ms: u64) -> LogPosition {
-        self.begin(0);
-        self.commit(&RecordMeta::producer_new(producer, arrival_ms), &[])
+    /// When [`room`](Self::room) for [`OWNER_BYTES`](crate::OWNER_BYTES) is not ready.
+    pub fn append_producer_new(
+        &mut self,
+        producer: ProducerId,
+        owner: Option<OwnerId>,
+        arrival_ms: u64,
+    ) -> LogPosition {
+        let owner = owner.map_or_else(Vec::new, |owner| owner.0.to_le_bytes().to_vec());
+        self.begin(owner.len()).copy_from_slice(&owner);
+        self.commit(&RecordMeta::producer_new(producer, &owner, arrival_ms), &[])
     }
 
     /// Whether everything appended is durable but no record states so: on idle and on shutdown the caller then appends

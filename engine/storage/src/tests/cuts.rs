@@ -8,7 +8,7 @@ use super::support::{DIRECTORY, below, options, random};
 use crate::container::FileWriter;
 use crate::cut::{create_cut, open_cut};
 use crate::{
-    BatchVerdict, CorePart, CutHeader, CutSection, Disk, LogNumber, LogPosition, MemoryDisk, PreparedCut,
+    BatchVerdict, CorePart, CutHeader, CutSection, Disk, LogNumber, LogPosition, MemoryDisk, OwnerId, PreparedCut,
     ProducerImage, ProducerTableImage, StorageError, Store,
 };
 
@@ -26,7 +26,8 @@ fn header() -> CutHeader {
 fn producer(id: u128) -> ProducerImage {
     let refused = vec![RefusedRange { first: 3, count: 2, reason: ViewRefusal::TableFull }];
     let entry = BatchVerdict { sequence: Sequence(7), crc32c: 8, counted: 9, refused, complete: true };
-    ProducerImage { id: ProducerId(id), last: Sequence(7), last_seen_ms: 99, entries: vec![entry] }
+    let owner = (id != 1).then_some(OwnerId(id << 64));
+    ProducerImage { id: ProducerId(id), owner, last: Sequence(7), last_seen_ms: 99, entries: vec![entry] }
 }
 
 type Ids = Vec<(u16, u32, Vec<u8>, Vec<u8>)>;

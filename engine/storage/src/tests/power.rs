@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::support::{SEGMENT_BYTES, batch, below, limits, options, random};
 use crate::disk::Access;
 use crate::{
-    AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, PreparedCut,
-    ProducerImage, ProducerTableImage, RecordKind, RecordMeta, StorageError, Store,
+    AppendRoom, CorePart, CutSection, Disk, LogDevice, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, OwnerId,
+    PreparedCut, ProducerImage, ProducerTableImage, RecordKind, RecordMeta, StorageError, Store,
 };
 
 const PRODUCER: u128 = 4;
@@ -148,7 +148,8 @@ impl Life {
         let cut =
             CoreCut { epoch: Epoch(self.epoch), time_ms: self.epoch, minute, arrivals_from_ms: 0, shards: vec![shard] };
         let last = Sequence(self.last);
-        let producer = ProducerImage { id: ProducerId(PRODUCER), last, last_seen_ms: 1, entries: Vec::new() };
+        let producer =
+            ProducerImage { id: ProducerId(PRODUCER), owner: None, last, last_seen_ms: 1, entries: Vec::new() };
         let producers = ProducerTableImage { producers: vec![producer] };
         let position = self.writer.durable_end();
         self.store.write_cut(&PreparedCut::new(vec![CorePart { log: LogNumber(0), position, cut, producers }]))?;
@@ -372,7 +373,7 @@ fn fewer_cores_still_read_the_logs_of_more() {
     let mut device = MemoryLogDevice::new(&disk, 3, 0);
     let segment = store.prepare_segment(LogNumber(1)).unwrap();
     writer.add_segment(&segment, device.attach(&segment).unwrap());
-    writer.append_producer_new(ProducerId(8), 5);
+    writer.append_producer_new(ProducerId(8), Some(OwnerId(3)), 5);
     device.submit(writer.poll_write().unwrap()).unwrap();
     writer.handle_written(device.complete().unwrap().write);
     drop(store);
@@ -381,11 +382,11 @@ fn fewer_cores_still_read_the_logs_of_more() {
         let mut seen = Vec::new();
         store
             .replay_logs::<StorageError>(|log, record| {
-                seen.push((log, record.header.producer));
+                seen.push((log, record.header.producer, record.owner()));
                 Ok(())
             })
             .unwrap();
-        assert_eq!(seen, [(LogNumber(1), ProducerId(8))]);
+        assert_eq!(seen, [(LogNumber(1), ProducerId(8), Some(OwnerId(3)))]);
         store.open_generations(1).unwrap();
     }
     let mut store = Store::open(disk.clone(), options()).unwrap();

@@ -4,7 +4,7 @@
 
 use highwater_proto::{
     Ack, BatchRefused, DecodeError, FRAME_HEADER_BYTES, FrameHeader, FrameKind, Hello, History, HistoryAnswer, Lookup,
-    Periods, PeriodsAnswer, Redirect, Snapshot, Subscribe, VideoCounts, Welcome,
+    Periods, PeriodsAnswer, Redirect, Snapshot, Subscribe, Token, VideoCounts, Welcome,
 };
 
 use crate::bounds::{assert_told, bounded};
@@ -52,6 +52,7 @@ fn again(kind: FrameKind, payload: &[u8]) -> Result<Vec<u8>, DecodeError> {
         FrameKind::Hello => Hello::decode(payload)?.encode(&mut out),
         FrameKind::Welcome => Welcome::decode(payload)?.encode(&mut out),
         FrameKind::Redirect => Redirect::decode(payload)?.encode(&mut out),
+        FrameKind::Token => Token::decode(payload)?.encode(&mut out),
         FrameKind::Batch => {}
         FrameKind::Ack => Ack::decode(payload)?.encode(&mut out),
         FrameKind::BatchRefused => BatchRefused::decode(payload)?.encode(&mut out),

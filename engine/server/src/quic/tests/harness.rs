@@ -67,7 +67,7 @@ impl App {
 }
 
 impl Application for App {
-    fn connection_opened(&mut self, connection: ConnectionKey, _: SocketAddr) {
+    fn connection_opened(&mut self, connection: ConnectionKey, _: SocketAddr, _: Option<&CertificateDer<'static>>) {
         self.seen().opened.push(connection);
     }
 
@@ -220,7 +220,7 @@ fn run(mut driver: QuicDriver, mut app: App, parking: &mut Parking, orders: &Rec
 }
 
 pub(super) fn identity(place: &Path) -> ServerTls {
-    tls::prepare(place, &[], None, SystemTime::now()).unwrap()
+    tls::prepare(place, &[], None, None, SystemTime::now()).unwrap()
 }
 
 /// A quinn client that trusts the engine's authority.

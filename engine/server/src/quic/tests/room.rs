@@ -10,7 +10,7 @@ use crate::quic::QuicLimits;
 const KIB: usize = 1024;
 
 /// Sends to a connection that is not read, and returns how much the engine took.
-async fn taken_unread(engine: &Engine, connection: &quinn::Connection) -> usize {
+async fn taken_unread(connection: &quinn::Connection) -> usize {
     let (mut send, _receive) = connection.open_bi().await.unwrap();
     let mut taken = 0;
     while let Ok(written) = tokio::time::timeout(Duration::from_millis(300), send.write(&[3; 4 * KIB])).await {
@@ -42,9 +42,9 @@ async fn windows_grow_for_who_sends_while_there_is_room() {
     engine.act(|_, app| app.paused = true);
     // A peer may send a window's worth and no more; what it has buffered itself comes on top.
     let stream_window = QuicLimits::default().stream_receive_window_bytes as usize;
-    let first = taken_unread(&engine, &connections[0]).await;
-    let second = taken_unread(&engine, &connections[1]).await;
-    let third = taken_unread(&engine, &connections[2]).await;
+    let first = taken_unread(&connections[0]).await;
+    let second = taken_unread(&connections[1]).await;
+    let third = taken_unread(&connections[2]).await;
     assert!(first >= stream_window, "{first}");
     assert!((32 * KIB..256 * KIB).contains(&second), "{second}");
     assert!((16 * KIB..32 * KIB).contains(&third), "{third}");

@@ -15,8 +15,9 @@ use highwater_proto::{
 use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
 use highwater_storage::{
     AppendRoom, ArchivePlan, ArchiveRetention, BatchVerdict, ClosedList, CorePart, Directory, Disk, History,
-    HistoryNeeds, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, OpenOptions, PreparedCut,
-    ProducerImage, ProducerTableImage, RecordKind, RecordMeta, RollupRule, StorageError, Store, run_rollup,
+    HistoryNeeds, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, OWNER_BYTES, OpenOptions,
+    OwnerId, PreparedCut, ProducerImage, ProducerTableImage, RecordKind, RecordMeta, RollupRule, StorageError, Store,
+    run_rollup,
 };
 
 const LOG: LogNumber = LogNumber(0);
@@ -143,9 +144,8 @@ impl Engine {
     }
 
     fn append_new(&mut self) {
-        self.room(0);
-        self.writer.begin(0);
-        self.writer.commit(&RecordMeta::producer_new(ProducerId(9), 5), &[]);
+        self.room(OWNER_BYTES);
+        self.writer.append_producer_new(ProducerId(9), Some(OwnerId(0xfeed)), 5);
     }
 
     fn settle(&mut self) {
@@ -196,7 +196,14 @@ fn producers() -> ProducerTableImage {
         refused: vec![RefusedRange { first: if complete { 1 } else { u32::MAX }, ..range }],
         complete,
     };
-    let one = |id, entries| ProducerImage { id: ProducerId(id), last: Sequence(4), last_seen_ms: 1000, entries };
+    let owner = |id| (id == 10).then_some(OwnerId(0xfeed));
+    let one = |id, entries| ProducerImage {
+        id: ProducerId(id),
+        owner: owner(id),
+        last: Sequence(4),
+        last_seen_ms: 1000,
+        entries,
+    };
     ProducerTableImage { producers: vec![one(9, vec![batch(3, true), batch(4, false)]), one(10, Vec::new())] }
 }
 
