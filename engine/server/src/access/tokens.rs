@@ -1,8 +1,8 @@
 //! The tokens that clients must send, where the operator asks for them: read from a file, and found for what was sent.
 //!
-//! What it is not: a secret against who reads the wire, which is TLS's work. Only SHA-256 digests are kept, so comparing
-//! takes the same time whatever a token has in common with the right one and however long that is: the hash depends on
-//! what was sent alone, and then each digest of 32 bytes is compared whole, all of them also after one that fits.
+//! What it is not: a secret against who reads the wire, which is TLS's work. Only SHA-256 digests are kept, so to
+//! compare takes the same time whatever a token has in common with the right one, and however long that is: the hash
+//! depends on what was sent alone, and then each digest is compared whole, all of them also after one that fits.
 //! Invariant: no token is ever shown, neither in a log nor in an error.
 
 use ring::digest::{SHA256, digest};
