@@ -4,6 +4,7 @@
 //! client by reason, counted, and no token is ever in the log.
 
 mod certificates;
+mod http;
 mod owners;
 mod reload;
 mod scopes;

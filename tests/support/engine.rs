@@ -7,12 +7,13 @@ use super::http::{self, Answer};
 use super::process::{Child, Said};
 use super::wait_for;
 use highwater_client::ClientConfig;
-use highwater_proto::Period;
+use highwater_proto::{Period, Scope, TokenLine};
 use serde_json::Value;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 /// Below those that Linux gives to whoever asks for any (`net.ipv4.ip_local_port_range`).
@@ -43,6 +44,8 @@ pub(crate) struct Engine {
     /// The line that it printed when it was ready.
     pub(crate) ready: Value,
     setup: Setup,
+    /// See [`Engine::bearers`].
+    bearers: Mutex<Vec<String>>,
 }
 
 /// An engine that has ended.
@@ -111,7 +114,7 @@ impl Setup {
     /// Starts an engine, which may refuse.
     pub(crate) fn try_start(&self) -> Result<Engine, Ended> {
         match Child::start(&mut self.command()) {
-            Said::Ready(child, ready) => Ok(Engine { child, ready, setup: self.clone() }),
+            Said::Ready(child, ready) => Ok(Engine { child, ready, setup: self.clone(), bearers: Mutex::default() }),
             Said::Ended(ended) => Err(ended),
         }
     }
@@ -150,7 +153,24 @@ impl Engine {
 
     /// One answer over HTTP.
     pub(crate) fn ask(&self, path: &str) -> Answer {
-        http::get(&format!("{}{path}", self.url()))
+        let url = format!("{}{path}", self.url());
+        let tokens = self.bearers();
+        let answers = tokens.iter().rev().map(|token| http::get_as(&url, Some(token)));
+        answers.into_iter().find(|answer| answer.status != 401).unwrap_or_else(|| http::get(&url))
+    }
+
+    /// The first tokens that may read of its file, where it asks for tokens, as that was at each question: the last may
+    /// not be in force yet.
+    fn bearers(&self) -> Vec<String> {
+        let path = self.setup.more.iter().find_map(|flag| flag.strip_prefix("--token-file="));
+        let text = path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| TokenLine::parse(line).ok()?);
+        let first = lines.filter(|line| line.scopes.contains(Scope::Read)).map(|line| line.token.to_owned()).next();
+        let mut bearers = self.bearers.lock().unwrap();
+        if let Some(first) = first.filter(|first| !bearers.contains(first)) {
+            bearers.push(first);
+        }
+        bearers.clone()
     }
 
     /// A period's full list, as JSON, as of `epoch` or later.

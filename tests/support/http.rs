@@ -25,17 +25,30 @@ impl Answer {
 
 /// Asks.
 pub(crate) fn get(url: &str) -> Answer {
-    try_get(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+    get_as(url, None)
+}
+
+/// Asks as who bears a token.
+pub(crate) fn get_as(url: &str, token: Option<&str>) -> Answer {
+    try_get_as(url, token).unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 /// Asks something that may not be there.
 pub(crate) fn try_get(url: &str) -> Result<Answer, ureq::Error> {
+    try_get_as(url, None)
+}
+
+fn try_get_as(url: &str, token: Option<&str>) -> Result<Answer, ureq::Error> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(20)))
         .proxy(None)
         .build();
-    let mut response = ureq::Agent::from(config).get(url).call()?;
+    let mut request = ureq::Agent::from(config).get(url);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut response = request.call()?;
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
     let status = response.status().as_u16();

@@ -43,7 +43,12 @@ impl Sidecar {
 
     /// One answer over HTTP.
     pub(crate) fn ask(&self, path: &str) -> Answer {
-        http::get(&format!("http://{}{path}", self.ready["http"].as_str().unwrap()))
+        http::get(&format!("{}{path}", self.url()))
+    }
+
+    /// `http://HOST:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.ready["http"].as_str().unwrap())
     }
 
     /// The sum of a metric over its labels, by its name without the prefix `highwater_`.
