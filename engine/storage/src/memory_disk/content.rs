@@ -75,7 +75,7 @@ impl Content {
         for (number, at, into) in pieces(offset, bytes.len()) {
             let piece = &bytes[at..at + into.len()];
             let sector = &mut self.sectors[number];
-            if piece.iter().all(|byte| *byte == 0) && (sector.is_none() || into.len() == SECTOR_BYTES) {
+            if *piece == [0; SECTOR_BYTES][..piece.len()] && (sector.is_none() || into.len() == SECTOR_BYTES) {
                 *sector = None;
                 continue;
             }

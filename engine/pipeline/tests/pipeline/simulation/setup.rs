@@ -42,7 +42,7 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) ->
         top_k: random.random_range(1..12),
         windows: if is_scaled { scaled } else { WindowLengths::default() },
         log: LogLimits {
-            buffers: random.random_range(2..6),
+            buffers: random.random_range(2..5),
             depth: random.random_range(1..5),
             submit_bytes: [1, 3000, 64 << 10][random.random_range(0..3)],
             ..standard.log
