@@ -7,6 +7,7 @@
 mod damage;
 mod ending;
 mod events;
+mod every_call;
 mod fate;
 mod living;
 mod network;

@@ -45,7 +45,7 @@ impl Simulation {
     }
 
     /// Looks every video up at the core that counts it.
-    fn look_all_up(&mut self) {
+    pub(super) fn look_all_up(&mut self) {
         for id in self.ids.clone() {
             let cores = self.engine().cores.len();
             let found: Vec<_> =
@@ -112,6 +112,11 @@ impl Simulation {
         }
         self.look_all_up();
         self.close_all();
+        self.sum_up()
+    }
+
+    /// What this run came to.
+    pub(super) fn sum_up(mut self) -> Tally {
         self.tally.runs = 1;
         self.tally.progress.batches = self.ledger.acked;
         self.tally.faults.add_disk(&self.disk.faults());

@@ -90,9 +90,8 @@ impl Drop for Rerun {
         if std::thread::panicking() {
             let Self { seed, test, events } = self;
             events.print();
-            eprintln!(
-                "seed {seed} failed; rerun it by\n  HIGHWATER_SEED={seed} cargo test -p highwater-pipeline --test pipeline {test}"
-            );
+            let rerun = format!("cargo test -p highwater-pipeline --test pipeline {test}");
+            eprintln!("seed {seed} failed; rerun it by\n  HIGHWATER_SEED={seed} {rerun}");
         }
     }
 }

@@ -40,7 +40,8 @@ impl Simulation {
                 self.trouble_the_start();
             }
             let seed = self.random.random();
-            self.setup.cores = [1, 1, 2, 2, 3, 4][self.below(6) as usize];
+            let most = if self.is_calm { 4 } else { 6 };
+            self.setup.cores = [1, 1, 1, 2, 3, 4][self.below(most) as usize];
             let started = Engine::start(&self.setup, &self.disk, self.reading(), seed);
             if !self.is_calm || started.is_err() {
                 self.disk.restart();

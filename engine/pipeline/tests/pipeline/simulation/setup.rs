@@ -54,3 +54,12 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) ->
         ..standard
     }
 }
+
+/// Makes an engine small, so that many can be started.
+pub(super) fn shrink(setup: &mut Setup) {
+    setup.shards = setup.shards.min(2);
+    setup.videos_per_shard_max = setup.videos_per_shard_max.min(256);
+    setup.id_arena_bytes_per_shard = setup.id_arena_bytes_per_shard.min(64 << 10);
+    setup.log.buffers = 2;
+    setup.log.depth = setup.log.depth.min(2);
+}
