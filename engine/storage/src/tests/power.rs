@@ -319,6 +319,34 @@ fn a_kill_at_each_call_followed_by_power_loss() {
     panic!("the script makes fewer calls");
 }
 
+/// A process was killed while its last groups were on their way, and the start after it could not sync them. The next
+/// one read them all the same, out of the cache; its sync succeeded, with nothing left to write; the end of the log was
+/// recorded behind them. Then the power failed, they were gone, and every later start was refused. So a start writes
+/// again what it read and nothing states to be durable.
+#[test]
+fn a_sync_that_fails_at_a_start_is_not_made_up_for_by_the_next_one() {
+    let mut failed = 0;
+    for calls in (0..120).step_by(6) {
+        for syncs in 5..13 {
+            let disk = MemoryDisk::new();
+            let mut promised = Promised::default();
+            script(&disk, &mut promised, calls);
+            disk.restart();
+            disk.fail_sync_after(syncs);
+            if let Err(error) = Life::start(&disk, &mut promised, 2) {
+                assert!(error.to_string().contains("os error 5"), "call {calls}, sync {syncs}: {error}");
+                failed += 1;
+            }
+            disk.restart();
+            Life::start(&disk, &mut promised, 3).unwrap_or_else(|error| panic!("call {calls}: {error}"));
+            let survived = disk.crash(calls * 16 + syncs);
+            Life::start(&survived, &mut promised, 0)
+                .unwrap_or_else(|error| panic!("call {calls}, sync {syncs}: {error}"));
+        }
+    }
+    assert!(failed > 40, "only {failed} starts met a failed sync");
+}
+
 #[test]
 fn two_starts_that_end_at_any_call_leave_a_directory_to_start_on() {
     let start = |disk: &MemoryDisk, calls| {
