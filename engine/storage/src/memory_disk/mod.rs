@@ -36,6 +36,8 @@ struct State {
     names: BTreeMap<String, u64>,
     dirs: BTreeSet<String>,
     durable_names: BTreeMap<String, u64>,
+    /// The file that each name was taken from by a rename.
+    replaced: BTreeMap<String, u64>,
     /// Name changes not yet durable, in order, with the directory they belong to.
     pending: Vec<(String, NameChange)>,
     capacity_bytes: u64,
@@ -75,6 +77,7 @@ impl MemoryDisk {
             names: BTreeMap::new(),
             dirs: BTreeSet::from([String::new()]),
             durable_names: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             pending: Vec::new(),
             capacity_bytes,
             calls: 0,
@@ -172,7 +175,8 @@ impl MemoryDisk {
         faults.power_cuts += 1;
         faults.names_lost += (state.pending.len() - survivors) as u64;
         let mut inodes = BTreeMap::new();
-        for inode in names.values() {
+        let replaced: BTreeMap<String, u64> = state.replaced.clone();
+        for inode in names.values().chain(replaced.values()).collect::<BTreeSet<_>>() {
             inodes.insert(*inode, state.inodes[inode].after_crash(&mut random, &mut faults));
         }
         Self::over(State {
@@ -180,6 +184,7 @@ impl MemoryDisk {
             inode_next: state.inode_next,
             durable_names: names.clone(),
             names,
+            replaced,
             dirs: state.dirs.clone(),
             pending: Vec::new(),
             capacity_bytes: state.capacity_bytes,
@@ -234,6 +239,15 @@ impl MemoryDisk {
         inode.go_stale(byte / SECTOR_BYTES)
     }
 
+    /// Gives a name back, durably, to the file that the last rename took it from, as if the disk had acknowledged the
+    /// change of the directory and lost it. Returns whether the name was taken from a file.
+    pub fn go_back(&self, path: &str) -> bool {
+        let mut state = self.lock();
+        let Some(before) = state.replaced.get(path).copied() else { return false };
+        state.durable_names.insert(path.to_owned(), before);
+        state.names.insert(path.to_owned(), before) != Some(before)
+    }
+
     /// Paths of all files.
     #[must_use]
     pub fn paths(&self) -> Vec<String> {
@@ -247,6 +261,11 @@ impl MemoryDisk {
     fn change_name(&self, change: NameChange) {
         let mut state = self.lock();
         let dir = directory_of(change.path()).to_owned();
+        if let NameChange::Rename(_, to) = &change
+            && let Some(before) = state.names.get(to).copied()
+        {
+            state.replaced.insert(to.clone(), before);
+        }
         change.apply(&mut state.names);
         state.pending.push((dir, change));
     }

@@ -347,6 +347,36 @@ fn a_sync_that_fails_at_a_start_is_not_made_up_for_by_the_next_one() {
     assert!(failed > 40, "only {failed} starts met a failed sync");
 }
 
+/// A disk acknowledged the new name of the state file and lost it. The start believed the state of before, did not know
+/// the newest generation, read the one before once more, and gave up all that had been acknowledged since. So a state
+/// file that is older than the rest is refused.
+#[test]
+fn a_state_file_of_before_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut promised = Promised::default();
+    for _ in 0..2 {
+        let mut life = Life::start(&disk, &mut promised, 1).unwrap();
+        let next = life.next;
+        assert!(life.append(&mut promised, next).unwrap());
+        while life.last < next {
+            life.turn_device(&mut promised).unwrap();
+        }
+    }
+    let (with_segment, with_cut) = (disk.copy(), disk.copy());
+    assert!(with_segment.go_back("state.hw"));
+    let error = Life::start(&with_segment, &mut promised, 1).err().expect("it is refused").to_string();
+    assert!(error.contains("state.hw") && error.contains("log-000/g0000000002-s0000000000.seg"), "{error}");
+
+    let mut life = Life::start(&with_cut, &mut promised, 1).unwrap();
+    let before = with_cut.contents("state.hw");
+    life.write_cut(&mut promised).unwrap();
+    drop(life);
+    with_cut.damage("state.hw", disk.contents("state.hw"));
+    assert_ne!(before, disk.contents("state.hw"));
+    let error = Life::start(&with_cut, &mut promised, 1).err().expect("it is refused").to_string();
+    assert!(error.contains("state.hw") && error.contains("cut files hold records of generation 3"), "{error}");
+}
+
 #[test]
 fn two_starts_that_end_at_any_call_leave_a_directory_to_start_on() {
     let start = |disk: &MemoryDisk, calls| {

@@ -1,4 +1,5 @@
-//! Damage at rest: a bit that flips, a sector that goes back to what it held before, on a copy of the disk.
+//! Damage at rest: a bit that flips, a sector or the state file that goes back to what it was before, on a copy of the
+//! disk.
 //!
 //! An engine that starts on such a copy must refuse it and name the file, or come up exactly as the ledger and the
 //! oracle have it, because what was hit is not needed: free blocks, what lies behind the end, files that others have
@@ -21,6 +22,9 @@ use highwater_storage::{BLOCK_BYTES, MemoryDisk, RecordHeader, RecordKind, Stora
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What goes stale at once.
+const SECTOR_BYTES: usize = 512;
+
 /// Rounds in which a copy must publish.
 const ROUNDS_MAX: u32 = 5_000;
 
@@ -28,7 +32,24 @@ const ROUNDS_MAX: u32 = 5_000;
 struct Hit {
     path: String,
     byte: usize,
-    is_flip: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bit,
+    Sector,
+    File,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bit => "bit",
+            Self::Sector => "sector",
+            Self::File => "file",
+        }
+    }
 }
 
 /// What an engine that starts on a damaged copy may say.
@@ -45,17 +66,17 @@ impl Simulation {
         disk.make_room();
         let (open, records) = self.records(&disk);
         let hit = self.choose(&disk, &records);
-        if hit.is_flip {
-            disk.flip_bit(&hit.path, hit.byte, self.random.random_range(0..8));
-            self.tally.faults.bits_flipped += 1;
-        } else {
-            if !disk.go_stale(&hit.path, hit.byte) {
-                return;
+        let faults = &mut self.tally.faults;
+        match hit.kind {
+            Kind::Bit => {
+                disk.flip_bit(&hit.path, hit.byte, self.random.random_range(0..8));
+                faults.bits_flipped += 1;
             }
-            self.tally.faults.sectors_stale += 1;
+            Kind::Sector if disk.go_stale(&hit.path, hit.byte) => faults.sectors_stale += 1,
+            Kind::File if disk.go_back(&hit.path) => faults.files_stale += 1,
+            Kind::Sector | Kind::File => return,
         }
-        let kind = if hit.is_flip { "bit" } else { "sector" };
-        self.events.note(None, Event::Damaged { path: hit.path.clone(), byte: hit.byte, kind });
+        self.events.note(None, Event::Damaged { path: hit.path.clone(), byte: hit.byte, kind: hit.kind.name() });
         let excused = excused(&records, open, &hit);
         let (is_excused, seed) = (!excused.is_empty(), self.random.random());
         let outcome = match Engine::start(&self.setup, &disk, self.reading(), seed) {
@@ -92,18 +113,21 @@ impl Simulation {
     }
 
     fn choose(&mut self, disk: &MemoryDisk, records: &[RecordHeader]) -> Hit {
-        let is_flip = self.random.random();
+        let kind = [Kind::Bit, Kind::Bit, Kind::Sector, Kind::Sector, Kind::File][self.below(5) as usize];
+        if kind == Kind::File {
+            return Hit { path: "state.hw".to_owned(), byte: 0, kind };
+        }
         if !records.is_empty() && self.random.random() {
             // The last ones are the most delicate.
             let last = if self.chance(2) { records.len().min(4) } else { records.len() };
             let record = &records[records.len() - 1 - self.below(last as u64) as usize];
             let byte = record.place.offset + self.below(u64::from(record.length));
-            return Hit { path: path_of(record), byte: byte as usize, is_flip };
+            return Hit { path: path_of(record), byte: byte as usize, kind };
         }
         let paths: Vec<String> = disk.paths().into_iter().filter(|path| !disk.contents(path).is_empty()).collect();
         let path = paths[self.below(paths.len() as u64) as usize].clone();
         let byte = self.below(disk.contents(&path).len() as u64) as usize;
-        Hit { path, byte, is_flip }
+        Hit { path, byte, kind }
     }
 
     /// Holds an engine on a damaged copy to what it may say.
@@ -166,8 +190,12 @@ fn path_of(record: &RecordHeader) -> String {
 /// hellos of new producers.
 fn excused(records: &[RecordHeader], open: u32, hit: &Hit) -> BTreeSet<BatchKey> {
     // A flipped bit hits one record, a stale sector perhaps several; the first decides.
-    let (start, end) =
-        if hit.is_flip { (hit.byte, hit.byte + 1) } else { (hit.byte / 512 * 512, hit.byte / 512 * 512 + 512) };
+    let sector = hit.byte / SECTOR_BYTES * SECTOR_BYTES;
+    let (start, end) = match hit.kind {
+        Kind::Bit => (hit.byte, hit.byte + 1),
+        Kind::Sector => (sector, sector + SECTOR_BYTES),
+        Kind::File => return BTreeSet::new(),
+    };
     let is_hit = |record: &RecordHeader| {
         let offset = record.place.offset as usize;
         path_of(record) == hit.path && offset < end && offset + record.length as usize > start

@@ -8,7 +8,7 @@
 //!
 //! Below this seam is QUIC: packets that are lost, doubled, reordered or damaged on their way are quinn's to mend, and
 //! an ordered stream without gaps is all that our code ever sees of them. What a stream can do to us is here; what
-//! packets do to quinn is not.
+//! packets do to a stream is in the tests of quinn-proto, which drop and reorder them.
 
 use super::Simulation;
 use super::events::Event;
