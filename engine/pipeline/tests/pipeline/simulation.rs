@@ -31,7 +31,7 @@ use std::hash::{DefaultHasher, Hash};
 use tally::Tally;
 
 const SEEDS: u64 = 300;
-const STEPS: u32 = 900;
+const STEPS: u32 = 750;
 const MINUTE_MS: u64 = 60_000;
 
 struct Simulation {
@@ -141,11 +141,12 @@ impl Simulation {
             self.now_ms[core] = self.now_ms[core].max(self.wall_ms);
         }
         let next_epoch = self.engine().marked(core).0 + 1;
+        let before = self.engine().cores[core].pipeline.stats().batches_counted;
         let worked = self.engine().turn(core, reading);
         self.read_log();
         let counted = self.engine().cores[core].pipeline.stats().batches_counted;
         self.ledger.settle(core, counted, next_epoch, &mut self.oracle);
-        if worked {
+        if counted > before {
             self.events.note(Some(core), Event::Turned { settled: counted });
         }
         self.distribute();

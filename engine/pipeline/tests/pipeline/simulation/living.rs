@@ -40,8 +40,8 @@ impl Simulation {
                 self.trouble_the_start();
             }
             let seed = self.random.random();
-            let most = if self.is_calm { 4 } else { 6 };
-            self.setup.cores = [1, 1, 1, 2, 3, 4][self.below(most) as usize];
+            let cores: [u16; 6] = if self.is_calm { [1, 1, 1, 1, 2, 2] } else { [1, 1, 2, 2, 3, 4] };
+            self.setup.cores = cores[self.below(6) as usize];
             let started = Engine::start(&self.setup, &self.disk, self.reading(), seed);
             if !self.is_calm || started.is_err() {
                 self.disk.restart();

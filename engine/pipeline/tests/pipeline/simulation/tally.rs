@@ -67,7 +67,7 @@ counters! {
         short_reads: "disk: short reads",
         bits_flipped: "disk: bits flipped",
         sectors_stale: "disk: stale sectors",
-        files_stale: "disk: stale state files",
+        files_stale: "disk: stale replaced files",
         clock_jumps: "clock: jumps",
         clock_set_back: "clock: set back between lives",
         leaps: "clock: leaps over days",
