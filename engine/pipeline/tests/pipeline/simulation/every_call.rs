@@ -5,7 +5,7 @@
 
 use super::events::Rerun;
 use super::tally::Tally;
-use super::{Simulation, run_all, setup};
+use super::{Simulation, number, run_all, setup};
 use crate::engine::Died;
 
 /// Seeds, each with as many runs as it makes calls.
@@ -89,7 +89,7 @@ fn run_short(seed: u64, fail_at: Option<u64>) -> (u64, Tally) {
 
 #[test]
 fn a_power_cut_at_every_single_write_and_sync_costs_nothing_acknowledged() {
-    let sum = run_all(SEEDS, |seed| {
+    let sum = run_all(SEEDS * number("HIGHWATER_CASES").unwrap_or(1), |seed| {
         let (calls, mut sum) = run_short(seed, None);
         for call in 0..calls {
             sum.add(&run_short(seed, Some(call)).1);
