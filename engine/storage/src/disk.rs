@@ -52,8 +52,22 @@ pub trait DiskFile: Send + Sync {
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Reads exactly `buffer.len()` bytes; an earlier end of file is an error.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Reads up to `buffer.len()` bytes and says how many; none only at the end of the file or for an empty buffer.
+    fn read_some_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Reads exactly `buffer.len()` bytes, in as many reads as it takes; an earlier end of file is an error.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_some_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 
     /// Writes all bytes, extending the file where needed.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;

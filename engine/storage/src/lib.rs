@@ -46,7 +46,7 @@ pub use log::{
     AppendRoom, DurableRecord, GenerationScan, GroupWrite, GroupWritten, LogDevice, LogEnd, LogLimits, LogWriter,
     PreparedSegment, SegmentHandle, scan_generation,
 };
-pub use memory_disk::{MemoryDisk, MemoryLogDevice};
+pub use memory_disk::{DiskFaults, MemoryDisk, MemoryLogDevice};
 pub use position::{
     BLOCK_BYTES, DirectoryId, LogIdentity, LogNumber, LogPosition, RecordPlace, SEGMENT_BYTES_DEFAULT, SegmentNumber,
     log_directory, segment_path,

@@ -13,6 +13,8 @@ pub(crate) struct Sent {
     pub(crate) sequence: u64,
     pub(crate) payload: Bytes,
     pub(crate) views: Vec<Viewed>,
+    /// The connection that it was first sent over.
+    pub(crate) over: Option<SessionId>,
 }
 
 /// Where the client's session is.
@@ -29,8 +31,8 @@ pub(crate) struct Client {
     /// Whether it was ever welcomed; before that, it takes a fresh id for each hello.
     pub(crate) welcomed: bool,
     pub(crate) link: Link,
-    /// What was said and not heard yet.
-    pub(crate) inbox: VecDeque<Answer>,
+    /// The core that it was redirected to.
+    pub(crate) aim: Option<usize>,
     /// Batches without an acknowledgement, ascending.
     pub(crate) unacked: VecDeque<Sent>,
     /// Index in `unacked` of the next one to send.
@@ -48,21 +50,12 @@ impl Client {
             producer,
             welcomed: false,
             link: Link::Down,
-            inbox: VecDeque::new(),
+            aim: None,
             unacked: VecDeque::new(),
             cursor: 0,
             acked: VecDeque::new(),
             sequence_next: 1,
             refusals: [0; BatchRefusal::ALL.len()],
-        }
-    }
-
-    /// The connection is gone, and with it what was not heard.
-    pub(crate) fn lose(&mut self) -> Option<SessionId> {
-        self.inbox.clear();
-        match std::mem::replace(&mut self.link, Link::Down) {
-            Link::Down => None,
-            Link::Greeting(session) | Link::Up(session) => Some(session),
         }
     }
 
@@ -73,19 +66,19 @@ impl Client {
         }
     }
 
-    /// Hears the next answer.
-    pub(crate) fn hear(&mut self) {
-        match self.inbox.pop_front() {
-            None => {}
-            Some(Answer::Welcome(welcome)) => {
+    /// Hears an answer on its connection, and gives that up where nothing more comes of it.
+    pub(crate) fn hear(&mut self, answer: Answer) {
+        match answer {
+            Answer::Welcome(welcome) => {
                 let Link::Greeting(session) = self.link else { panic!("{welcome:?} comes to {:?}", self.link) };
                 let acked = self.acked.iter().map(|sent| sent.sequence).max().unwrap_or(0);
                 assert!(welcome.last.0 >= acked, "{welcome:?} is behind what was acknowledged");
+                assert!(welcome.last.0 < self.sequence_next, "{welcome:?} is ahead of what was sent");
                 self.welcomed = true;
                 self.link = Link::Up(session);
                 self.cursor = 0;
             }
-            Some(Answer::Ack(ack)) => {
+            Answer::Ack(ack) => {
                 let Some(index) = self.unacked.iter().position(|sent| sent.sequence == ack.sequence.0) else { return };
                 let sent = self.unacked.remove(index).unwrap();
                 self.cursor -= usize::from(index < self.cursor);
@@ -94,18 +87,24 @@ impl Client {
                     self.acked.pop_front();
                 }
             }
-            Some(Answer::Refused(refused)) => {
+            Answer::Refused(refused) => {
                 self.refusals[usize::from(refused.reason.code()) - 1] += 1;
                 if let Some(index) = self.unacked.iter().position(|sent| sent.sequence == refused.sequence.0) {
                     self.cursor = self.cursor.min(index);
                 }
             }
-            Some(Answer::Close(reason, text)) => {
-                let expected = [CloseReason::Overloaded, CloseReason::ShuttingDown];
+            Answer::Close(reason, text) => {
+                // Fenced it is by an earlier hello of its own that comes late.
+                let expected = [CloseReason::Overloaded, CloseReason::ShuttingDown, CloseReason::Fenced];
                 assert!(expected.contains(&reason), "{reason:?}: {text}");
-                self.lose();
+                self.link = Link::Down;
             }
-            Some(answer @ (Answer::Redirect(_) | Answer::Finish)) => panic!("{answer:?}"),
+            Answer::Redirect(redirect) => {
+                assert!(matches!(self.link, Link::Greeting(_)), "{redirect:?} comes to {:?}", self.link);
+                self.aim = Some(usize::from(redirect.home_core));
+                self.link = Link::Down;
+            }
+            Answer::Finish => panic!("the redirect before it has ended the connection"),
         }
     }
 }

@@ -83,7 +83,7 @@ impl Setup {
         }
     }
 
-    fn options(&self) -> OpenOptions {
+    pub(crate) fn options(&self) -> OpenOptions {
         let create = Directory {
             id: DirectoryId(7),
             instance: INSTANCE,
@@ -113,9 +113,33 @@ pub(crate) enum Answer {
     Close(CloseReason, String),
 }
 
+impl Answer {
+    /// What it is.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Ack(_) => "ack",
+            Self::Refused(_) => "refused",
+            Self::Redirect(_) => "redirect",
+            Self::Finish => "finish",
+            Self::Close(reason, _) => reason.as_str(),
+        }
+    }
+
+    /// The sequence that it is about, or 0.
+    pub(crate) const fn sequence(&self) -> u64 {
+        match self {
+            Self::Welcome(Welcome { last: sequence, .. })
+            | Self::Ack(Ack { sequence, .. })
+            | Self::Refused(BatchRefused { sequence, .. }) => sequence.0,
+            Self::Redirect(_) | Self::Finish | Self::Close(..) => 0,
+        }
+    }
+}
+
 /// The engine's process is gone.
 #[derive(Debug)]
-pub(crate) struct Died(#[allow(dead_code, reason = "shown in failures")] pub(crate) String);
+pub(crate) struct Died(pub(crate) String);
 
 impl From<std::io::Error> for Died {
     fn from(error: std::io::Error) -> Self {

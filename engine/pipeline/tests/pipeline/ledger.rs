@@ -8,13 +8,16 @@
 use crate::oracle::Oracle;
 use highwater_proto::limits::TIMESTAMP_MS_MAX;
 use highwater_proto::{Ack, ProducerId, RefusedRange, ViewRefusal};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A view as the simulation makes it.
 pub(crate) type Viewed = (usize, u64);
 
+/// A batch by its producer and sequence.
+pub(crate) type BatchKey = (ProducerId, u64);
+
 /// An appended batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) views: Vec<Viewed>,
     pub(crate) refused: Vec<RefusedRange>,
@@ -42,15 +45,15 @@ impl Entry {
 }
 
 /// What a core has appended; the batches before `settled` have settled.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Log {
-    batches: Vec<(ProducerId, u64)>,
+    batches: Vec<BatchKey>,
     settled: usize,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ledger {
-    entries: BTreeMap<(ProducerId, u64), Entry>,
+    entries: BTreeMap<BatchKey, Entry>,
     /// Of each core: appended in this life, in log order.
     logs: Vec<Log>,
     /// The last sequence appended by each producer.
@@ -124,7 +127,7 @@ impl Ledger {
         }
     }
 
-    fn count(&mut self, key: (ProducerId, u64), epoch: u64, oracle: &mut Oracle) {
+    fn count(&mut self, key: BatchKey, epoch: u64, oracle: &mut Oracle) {
         let entry = self.entries.get_mut(&key).expect("what is in the log has an entry");
         assert!(entry.visible_epoch.replace(epoch).is_none());
         let mut refused: VecDeque<RefusedRange> = entry.refused.iter().copied().collect();
@@ -133,7 +136,7 @@ impl Ledger {
                 refused.pop_front();
             }
             if refused.front().is_none_or(|range| range.first as usize > index) {
-                oracle.accept(video, timestamp_ms, entry.arrival_ms, epoch);
+                oracle.accept(key, video, timestamp_ms, entry.arrival_ms, epoch);
             }
         }
     }
@@ -161,11 +164,19 @@ impl Ledger {
     }
 
     /// A new life has begun; `last` is what it says of each producer. Returns nothing, or fails: all that was
-    /// acknowledged is there, and what is there is the beginning of each log.
-    pub(crate) fn restart(&mut self, last: &BTreeMap<ProducerId, u64>, issued_before: u64, oracle: &mut Oracle) {
+    /// acknowledged is there, but for what is excused, and what is there is the beginning of each log.
+    pub(crate) fn restart(
+        &mut self,
+        last: &BTreeMap<ProducerId, u64>,
+        excused: &BTreeSet<BatchKey>,
+        issued_before: u64,
+        oracle: &mut Oracle,
+    ) {
         let mut lost_batches: BTreeMap<ProducerId, u64> = BTreeMap::new();
         for log in std::mem::take(&mut self.logs) {
-            self.survive(log, last, &mut lost_batches, issued_before, oracle);
+            for key in self.survive(log, last, excused, issued_before, oracle) {
+                *lost_batches.entry(key.0).or_default() += 1;
+            }
         }
         for (producer, appended) in &mut self.appended {
             *appended -= lost_batches.get(producer).copied().unwrap_or(0);
@@ -174,28 +185,30 @@ impl Ledger {
         }
     }
 
+    /// What has not survived.
     fn survive(
         &mut self,
         log: Log,
         last: &BTreeMap<ProducerId, u64>,
-        lost_batches: &mut BTreeMap<ProducerId, u64>,
+        excused: &BTreeSet<BatchKey>,
         issued_before: u64,
         oracle: &mut Oracle,
-    ) {
-        let mut lost = None;
+    ) -> Vec<BatchKey> {
+        let mut lost = Vec::new();
         for (index, key) in log.batches.into_iter().enumerate() {
             let survived = last.get(&key.0).is_some_and(|last| key.1 <= *last);
-            let entry = &self.entries[&key];
-            assert!(survived || !entry.acked, "{key:?} was acknowledged and is lost");
-            assert!(!survived || lost.is_none(), "{key:?} survived, and {lost:?} before it in the log did not");
+            let (entry, excused) = (&self.entries[&key], excused.contains(&key));
+            assert!(survived || !entry.acked || excused, "{key:?} was acknowledged and is lost");
+            assert!(!survived || lost.is_empty(), "{key:?} survived, and {lost:?} before it in the log did not");
             if !survived {
-                lost = Some(key);
-                *lost_batches.entry(key.0).or_default() += 1;
-                assert!(index >= log.settled, "{key:?} had settled and is lost");
+                assert!(index >= log.settled || excused, "{key:?} had settled and is lost");
+                lost.push(key);
+                oracle.forget(key);
                 self.entries.remove(&key);
             } else if index >= log.settled {
                 self.count(key, issued_before, oracle);
             }
         }
+        lost
     }
 }

@@ -1,4 +1,5 @@
-//! The pipeline over a disk in memory: directed tests of each rule, and a seeded simulation against a naive oracle.
+//! The pipeline over a disk in memory: directed tests of each rule, and a simulated world, from a seed, against a naive
+//! oracle.
 //!
 //! One thread, virtual time, no system calls. `HIGHWATER_SEED=n` runs one seed of the simulation,
 //! `HIGHWATER_CASES=m` multiplies the number of seeds.

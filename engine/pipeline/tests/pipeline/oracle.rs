@@ -1,6 +1,7 @@
 //! The naive truth: every accepted view, counted anew for every snapshot.
 
 use crate::engine::Setup;
+use crate::ledger::BatchKey;
 use crate::world::rows_of;
 use highwater_proto::{LISTS, Period, Snapshot, VideoCounts, Window};
 use highwater_ranking::{CalendarPeriod, Minute, WindowLengths};
@@ -11,6 +12,7 @@ use std::ops::Range;
 /// An accepted view.
 #[derive(Clone, Copy, Debug)]
 struct Accepted {
+    batch: BatchKey,
     video: usize,
     minute: Minute,
     arrival_ms: u64,
@@ -18,6 +20,7 @@ struct Accepted {
 }
 
 /// All accepted views.
+#[derive(Clone)]
 pub(crate) struct Oracle {
     ids: Vec<String>,
     windows: WindowLengths,
@@ -30,8 +33,21 @@ impl Oracle {
         Self { ids, windows: setup.windows, lateness_max_ms: setup.lateness_max_ms, views: Vec::new() }
     }
 
-    pub(crate) fn accept(&mut self, video: usize, timestamp_ms: u64, arrival_ms: u64, visible_epoch: u64) {
-        self.views.push(Accepted { video, minute: Minute::of_ms(timestamp_ms), arrival_ms, visible_epoch });
+    pub(crate) fn accept(
+        &mut self,
+        batch: BatchKey,
+        video: usize,
+        timestamp_ms: u64,
+        arrival_ms: u64,
+        visible_epoch: u64,
+    ) {
+        let minute = Minute::of_ms(timestamp_ms);
+        self.views.push(Accepted { batch, video, minute, arrival_ms, visible_epoch });
+    }
+
+    /// A batch is lost.
+    pub(crate) fn forget(&mut self, batch: BatchKey) {
+        self.views.retain(|view| view.batch != batch);
     }
 
     /// Whether a view of the video is in the snapshots from `epoch` on.

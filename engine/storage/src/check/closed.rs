@@ -14,8 +14,7 @@ use crate::cut::{CUTS_DIR, cut_path, open_cut, parse_cut_name};
 use crate::error::StorageError;
 use crate::position::{LogNumber, LogPosition};
 use crate::rollup::{ROLLUPS_DIR, RunName};
-use crate::state::StoreState;
-use crate::store::Slots;
+use crate::store::{Slots, refuse_older_state};
 
 const SPARE_REMEDY: &str = "no start reads this file, and a later roll-up removes it: look for faults of the disk in \
                             the kernel's log";
@@ -48,12 +47,9 @@ pub(super) fn check_closed(context: &Context, report: &mut CheckReport) -> Optio
     let bases = check_bases(context, report);
     check_rollups(context, &bases, report);
     let covered = check_cut_files(context, &bases, report);
-    if let (Some(covered), Some(state)) = (&covered, &context.state)
-        && let Some((_, position)) = covered.iter().find(|(_, position)| position.generation > state.generation)
-    {
-        let (found, newest) = (state.generation, position.generation);
-        let what = format!("it knows log generations up to {found}, but cut files hold generation {newest}");
-        report.error(CheckedKind::State, StorageError::damaged(StoreState::PATH, 0, what), RESTORE);
+    if let Some(state) = &context.state {
+        let older = refuse_older_state(&*context.disk, state, covered.as_deref().unwrap_or_default());
+        report.take(CheckedKind::State, older, RESTORE);
     }
     covered
 }

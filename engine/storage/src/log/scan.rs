@@ -249,8 +249,8 @@ impl<'d> GenerationReader<'d> {
 
     /// `len` bytes of a segment that is there; they lie within its length.
     fn bytes(&mut self, segment: SegmentNumber, offset: u64, len: usize) -> Result<&[u8], StorageError> {
-        let path = self.path(segment);
         if self.open.as_ref().is_none_or(|(number, _)| *number != segment) {
+            let path = self.path(segment);
             let file = self.disk.open(&path, Access::Read).map_err(|error| StorageError::io("open", &path, error))?;
             let file_len = file.len().map_err(|error| StorageError::io("measure", &path, error))?;
             if file_len != self.segment_bytes {
@@ -268,7 +268,8 @@ impl<'d> GenerationReader<'d> {
             self.window.resize(window_len as usize, 0);
             self.window_offset = start;
             let (_, file) = self.open.as_ref().expect("opened above");
-            file.read_at(&mut self.window, start).map_err(|error| StorageError::io("read", &path, error))?;
+            let read = file.read_at(&mut self.window, start);
+            read.map_err(|error| StorageError::io("read", &self.path(segment), error))?;
         }
         let at = (offset - self.window_offset) as usize;
         Ok(&self.window[at..at + len])

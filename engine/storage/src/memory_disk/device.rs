@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use super::faults::input_output_error;
 use super::{MemoryDisk, Random};
 use crate::log::{GroupWrite, GroupWritten, LogDevice, PreparedSegment, SegmentHandle};
 
@@ -57,7 +58,16 @@ impl LogDevice for MemoryLogDevice {
         let inode = self.attached[&write.file.0];
         let mut state = self.disk.lock();
         let powered = state.changing_call();
-        let written = state.write(inode, &write.buffer[..write.len], write.offset);
+        let bytes = &write.buffer[..write.len];
+        let written = if state.plan.write.strikes() {
+            state.faults.failed_writes += 1;
+            let mut random = state.random.clone();
+            let part = state.inode(inode).map(|file| file.write_in_part(bytes, write.offset as usize, &mut random));
+            state.random = random;
+            part.and_then(|()| Err(input_output_error()))
+        } else {
+            state.write(inode, bytes, write.offset)
+        };
         drop(state);
         self.in_flight.push_back((write, powered.and(written)));
         Ok(())
@@ -71,9 +81,17 @@ impl LogDevice for MemoryLogDevice {
         let (write, result) = self.in_flight.remove(index)?;
         let inode = self.attached[&write.file.0];
         let mut state = self.disk.lock();
+        state.faults.writes_reordered += u64::from(index > 0);
         let result = result.and_then(|()| state.changing_call()).and_then(|()| {
-            let start = write.offset as usize;
-            state.inode(inode)?.sync_range(start, start + write.len);
+            let (start, end) = (write.offset as usize, write.offset as usize + write.len);
+            if state.plan.sync.strikes() {
+                state.faults.failed_syncs += 1;
+                let mut random = state.random.clone();
+                state.inode(inode)?.fail_write(start, end, &mut random);
+                state.random = random;
+                return Err(input_output_error());
+            }
+            state.inode(inode)?.sync_range(start, end);
             Ok(())
         });
         drop(state);

@@ -24,7 +24,7 @@ use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, Sl
 pub use archiving::{ArchiveFigures, ArchivePlan};
 pub use opening::stranger;
 use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
-pub(crate) use opening::{TOP_NAMES, exists, is_log_directory, list, log_directories};
+pub(crate) use opening::{TOP_NAMES, exists, is_log_directory, list, log_directories, refuse_older_state};
 pub use prepared::PreparedCut;
 use prepared::SLICE_ENTRIES;
 pub use recovery::CutsReplayed;
@@ -138,6 +138,7 @@ impl<D: Disk> Store<D> {
         let state = open_state(&disk, &directory)?;
         remove_temporary_files(&disk)?;
         let chains = Chains::open(&disk, directory.id, options.calendar, Keep::Closed, state.cuts_known)?;
+        refuse_older_state(&disk, &state, chains.positions())?;
         sweep(&disk, &chains, HeldBase::find(&disk, &chains)?.as_ref())?;
         let archive =
             options.archive.map(|retention| ArchiveCatalog::open(&disk, directory.id, retention)).transpose()?;

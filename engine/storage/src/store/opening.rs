@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::history::HISTORY_DIR;
-use crate::position::parse_segment_name;
+use crate::position::{LogNumber, LogPosition, parse_segment_name};
 use crate::rollup::ROLLUPS_DIR;
 use crate::state::StoreState;
 
@@ -97,6 +97,33 @@ pub(super) fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<Store
     let state = StoreState::default();
     state.write(disk, directory.id)?;
     Ok(state)
+}
+
+/// Refuses a state that is not the newest: one that a disk, a copy or a hand has put back. What it does not know of
+/// would be given up, or counted twice.
+pub(crate) fn refuse_older_state(
+    disk: &dyn Disk,
+    state: &StoreState,
+    covered: &[(LogNumber, LogPosition)],
+) -> Result<(), StorageError> {
+    let known = state.generation;
+    let refuse = |holder: String, newest: u32| {
+        let what = format!(
+            "it knows log generations up to {known}, but {holder} of generation {newest}: it is older than the rest"
+        );
+        Err(StorageError::damaged(StoreState::PATH, 0, what))
+    };
+    if let Some((_, position)) = covered.iter().find(|(_, position)| position.generation > known) {
+        return refuse("cut files hold records".to_owned(), position.generation);
+    }
+    for dir in log_directories(disk)? {
+        let of_later = |name: &String| parse_segment_name(name).is_some_and(|(generation, _)| generation > known);
+        if let Some(name) = list(disk, &dir)?.iter().find(|name| of_later(name)) {
+            let newest = parse_segment_name(name).map_or(0, |(generation, _)| generation);
+            return refuse(format!("{dir}/{name} is"), newest);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn is_log_directory(name: &str) -> bool {

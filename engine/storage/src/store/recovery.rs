@@ -14,6 +14,9 @@ use crate::position::{LogIdentity, LogNumber, LogPosition, log_directory, parse_
 use crate::producers::ProducerTableImage;
 use crate::state::ClosedGeneration;
 
+/// Bytes written at once of what must be written again.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// What the cut files held besides ids and runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CutsReplayed {
@@ -87,8 +90,13 @@ impl<D: Disk> Store<D> {
         }
         let mut ends = Vec::new();
         for log in (0..self.state.logs_open).map(LogNumber) {
-            let end = self.replay_generation(log, self.state.generation, None, &mut visit)?;
-            self.sync_generation(log, self.state.generation)?;
+            let covered = self.covered(log);
+            let mut stated = if covered.generation == self.state.generation { covered.position } else { 0 };
+            let end = self.replay_generation(log, self.state.generation, None, &mut |log, record| {
+                stated = stated.max(record.header.durable_prefix);
+                visit(log, record)
+            })?;
+            self.make_durable(log, stated, end)?;
             ends.push(ClosedGeneration { log, end });
         }
         self.stage = Stage::Replayed(ends);
@@ -113,19 +121,29 @@ impl<D: Disk> Store<D> {
         Ok(end.end)
     }
 
-    /// Makes durable what was just read: a killed writer's last writes may still be on their way to the disk.
-    fn sync_generation(&self, log: LogNumber, generation: u32) -> Result<(), StorageError> {
+    /// Makes durable what was just read: a killed writer's last writes may still be on their way to the disk. What no
+    /// record states to be durable is written once more, since a sync that failed in an earlier start may have left it
+    /// in the cache alone, where a later sync finds nothing left to do.
+    fn make_durable(&self, log: LogNumber, stated: u64, end: LogPosition) -> Result<(), StorageError> {
         let dir = log_directory(log);
         if !super::exists(&self.disk, &dir)? {
             return Ok(());
         }
         for name in super::list(&self.disk, &dir)? {
-            if parse_segment_name(&name).is_some_and(|(of, _)| of == generation) {
-                let path = format!("{dir}/{name}");
-                let file =
-                    self.disk.open(&path, Access::Write).map_err(|error| StorageError::io("open", &path, error))?;
-                file.sync().map_err(|error| StorageError::io("sync", &path, error))?;
+            let Some((_, segment)) = parse_segment_name(&name).filter(|(of, _)| *of == end.generation) else {
+                continue;
+            };
+            let path = format!("{dir}/{name}");
+            let file = self.disk.open(&path, Access::Write).map_err(|error| StorageError::io("open", &path, error))?;
+            let start = segment.0 * self.directory.segment_bytes;
+            let limit = end.position.min(start + self.directory.segment_bytes);
+            for position in (stated.max(start)..limit).step_by(PIECE_BYTES) {
+                let mut piece = vec![0; (limit - position).min(PIECE_BYTES as u64) as usize];
+                let offset = position - start;
+                file.read_at(&mut piece, offset).map_err(|error| StorageError::io("read", &path, error))?;
+                file.write_at(&piece, offset).map_err(|error| StorageError::io("write", &path, error))?;
             }
+            file.sync().map_err(|error| StorageError::io("sync", &path, error))?;
         }
         Ok(())
     }

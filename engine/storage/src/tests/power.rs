@@ -320,6 +320,64 @@ fn a_kill_at_each_call_followed_by_power_loss() {
     panic!("the script makes fewer calls");
 }
 
+/// A process was killed while its last groups were on their way, and the start after it could not sync them. The next
+/// one read them all the same, out of the cache; its sync succeeded, with nothing left to write; the end of the log was
+/// recorded behind them. Then the power failed, they were gone, and every later start was refused. So a start writes
+/// again what it read and nothing states to be durable.
+#[test]
+fn a_sync_that_fails_at_a_start_is_not_made_up_for_by_the_next_one() {
+    let mut failed = 0;
+    for calls in (0..120).step_by(6) {
+        for syncs in 5..13 {
+            let disk = MemoryDisk::new();
+            let mut promised = Promised::default();
+            script(&disk, &mut promised, calls);
+            disk.restart();
+            disk.fail_sync_after(syncs);
+            if let Err(error) = Life::start(&disk, &mut promised, 2) {
+                assert!(error.to_string().contains("os error 5"), "call {calls}, sync {syncs}: {error}");
+                failed += 1;
+            }
+            disk.restart();
+            Life::start(&disk, &mut promised, 3).unwrap_or_else(|error| panic!("call {calls}: {error}"));
+            let survived = disk.crash(calls * 16 + syncs);
+            Life::start(&survived, &mut promised, 0)
+                .unwrap_or_else(|error| panic!("call {calls}, sync {syncs}: {error}"));
+        }
+    }
+    assert!(failed > 40, "only {failed} starts met a failed sync");
+}
+
+/// A disk acknowledged the new name of the state file and lost it. The start believed the state of before, did not know
+/// the newest generation, read the one before once more, and gave up all that had been acknowledged since. So a state
+/// file that is older than the rest is refused.
+#[test]
+fn a_state_file_of_before_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut promised = Promised::default();
+    for _ in 0..2 {
+        let mut life = Life::start(&disk, &mut promised, 1).unwrap();
+        let next = life.next;
+        assert!(life.append(&mut promised, next).unwrap());
+        while life.last < next {
+            life.turn_device(&mut promised).unwrap();
+        }
+    }
+    let (with_segment, with_cut) = (disk.copy(), disk.copy());
+    assert!(with_segment.go_back("state.hw"));
+    let error = Life::start(&with_segment, &mut promised, 1).err().expect("it is refused").to_string();
+    assert!(error.contains("state.hw") && error.contains("log-000/g0000000002-s0000000000.seg"), "{error}");
+
+    let mut life = Life::start(&with_cut, &mut promised, 1).unwrap();
+    let before = with_cut.contents("state.hw");
+    life.write_cut(&mut promised).unwrap();
+    drop(life);
+    with_cut.damage("state.hw", disk.contents("state.hw"));
+    assert_ne!(before, disk.contents("state.hw"));
+    let error = Life::start(&with_cut, &mut promised, 1).err().expect("it is refused").to_string();
+    assert!(error.contains("state.hw") && error.contains("cut files hold records of generation 3"), "{error}");
+}
+
 #[test]
 fn two_starts_that_end_at_any_call_leave_a_directory_to_start_on() {
     let start = |disk: &MemoryDisk, calls| {

@@ -1,9 +1,19 @@
-//! What happens to the simulated engine: time, death, full disks, clocks that jump.
+//! What happens to the simulated engine: time, death, full and failing disks, clocks that jump.
 
+use super::events::Event;
 use super::{MINUTE_MS, Simulation};
 use highwater_storage::Disk;
 
+const DAY_MS: u64 = 24 * 3_600_000;
+
 impl Simulation {
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.wall_ms += ms;
+        self.monotonic_ms += ms;
+        self.tally.time_ms += ms;
+    }
+
     pub(super) fn pass_time(&mut self) {
         let ms = match self.below(60) {
             0..30 => self.below(200),
@@ -11,11 +21,12 @@ impl Simulation {
             52..56 => MINUTE_MS - self.wall_ms % MINUTE_MS,
             56..58 => MINUTE_MS * self.below(8),
             58 => 3_600_000 + self.below(3_600_000),
-            _ if self.chance(6) => 24 * 3_600_000 * self.below(35),
+            _ if self.chance(6) => DAY_MS * self.below(35),
             _ => 10 * MINUTE_MS,
         };
-        self.wall_ms += ms;
-        self.monotonic_ms += ms;
+        self.tally.faults.leaps += u64::from(ms >= DAY_MS);
+        self.events.note(None, Event::Passed { ms });
+        self.pass(ms);
     }
 
     /// Fills the log with writes that are on their way and overtake each other.
@@ -24,6 +35,7 @@ impl Simulation {
             for index in 0..self.clients.len() {
                 self.send_next(index, true);
             }
+            self.network.sessions().into_iter().for_each(|session| while self.deliver_to_engine(session) {});
             self.turn();
             let core = self.some_core();
             if self.chance(3) && self.engine().complete(core).is_err() {
@@ -38,16 +50,22 @@ impl Simulation {
     }
 
     pub(super) fn misfortune(&mut self) {
-        match self.below(10) {
-            0..4 => {
+        match self.below(14) {
+            0..5 => {
                 self.crowd();
-                self.die();
+                self.die("by chance");
             }
-            4..6 => {
+            5..7 => {
+                self.events.note(None, Event::Fault("the power will fail"));
                 let calls = self.below(30);
                 self.disk.fail_after(calls);
             }
-            6 => {
+            7..9 => {
+                self.events.note(None, Event::Fault("a call will fail"));
+                self.fail_one_call();
+            }
+            9 => {
+                self.events.note(None, Event::Fault("the disk fills"));
                 let used = (1 << 40) - self.disk.free_bytes().unwrap();
                 if used < 1 << 40 {
                     self.disk.set_capacity(used + 600_000);
@@ -58,8 +76,12 @@ impl Simulation {
                     self.disk.fill_after(calls);
                 }
             }
-            7 => self.make_room(),
-            8 => self.jump_ms = 3_600_000,
+            10 | 11 => self.make_room(),
+            12 => {
+                self.events.note(None, Event::Fault("the clock jumps"));
+                self.tally.faults.clock_jumps += 1;
+                self.jump_ms = 3_600_000;
+            }
             _ => self.jump_ms = 0,
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) ->
         top_k: random.random_range(1..12),
         windows: if is_scaled { scaled } else { WindowLengths::default() },
         log: LogLimits {
-            buffers: random.random_range(2..6),
+            buffers: random.random_range(2..5),
             depth: random.random_range(1..5),
             submit_bytes: [1, 3000, 64 << 10][random.random_range(0..3)],
             ..standard.log
@@ -53,4 +53,13 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) ->
         retention: if is_scaled { short } else { Retention::default() },
         ..standard
     }
+}
+
+/// Makes an engine small, so that many can be started.
+pub(super) fn shrink(setup: &mut Setup) {
+    setup.shards = setup.shards.min(2);
+    setup.videos_per_shard_max = setup.videos_per_shard_max.min(256);
+    setup.id_arena_bytes_per_shard = setup.id_arena_bytes_per_shard.min(64 << 10);
+    setup.log.buffers = 2;
+    setup.log.depth = setup.log.depth.min(2);
 }
