@@ -7,13 +7,17 @@
 
 mod access;
 mod answers;
+mod backup;
 mod cores;
 mod crash;
+mod deploy;
 mod e2e;
 mod history;
 mod hostile;
+mod licenses;
 mod live;
 mod operating;
+mod overload;
 mod rude;
 mod runtimes;
 mod sidecars;

@@ -4,13 +4,12 @@
 //! the engine's promises, and it judges nothing. Invariant: engine and load stay on the CPU given to each, and a round
 //! that was not held to its end is an error and no row.
 
-mod cpu;
-mod engine;
 mod round;
 mod table;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
+use highwater_benches::process::{cpu, engine};
 use highwater_loadgen::machine::{Machine, kernel};
 use highwater_loadgen::run::RATE_PER_S_MAX;
 use highwater_loadgen::zipf::VIDEOS_MAX;
@@ -77,7 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(arguments: &Arguments) -> Result<()> {
-    let binary = binary(arguments.highwater.clone())?;
+    let binary = engine::find_binary(arguments.highwater.clone(), "highwater")?;
     cpu::check("--engine-cpu", arguments.engine_cpu)?;
     cpu::check("--load-cpu", arguments.load_cpu)?;
     warn(arguments);
@@ -103,21 +102,6 @@ fn compare(arguments: &Arguments) -> Result<()> {
     }
     println!("{}\n\n{}", heading(arguments), table::table(&rows));
     Ok(())
-}
-
-/// The engine's binary, looked for before anything is started.
-fn binary(given: Option<PathBuf>) -> Result<PathBuf> {
-    let path = match given {
-        Some(path) => path,
-        None => std::env::current_exe().context("this program's own path is unknown")?.with_file_name("highwater"),
-    };
-    if !path.is_file() {
-        bail!(
-            "no engine at {}: build it by `cargo build --release --workspace`, or give --highwater=PATH",
-            path.display()
-        );
-    }
-    Ok(path)
 }
 
 /// What would make the figures say less than they seem to.

@@ -3,9 +3,9 @@
 //! Invariant: the engine's start and end are in no figure, and all figures are of an engine that took every view and
 //! ended cleanly.
 
-use crate::cpu::{Meter, tick};
-use crate::engine::{Engine, Setup};
 use anyhow::{Context, Result, bail};
+use highwater_benches::process::cpu::{Meter, tick};
+use highwater_benches::process::engine::{Engine, Setup};
 use highwater_client::{ClientError, Subscriber};
 use highwater_loadgen::{Progress, Rate, Report, RunOptions, Target, run as run_load};
 use std::convert::Infallible;

@@ -121,7 +121,7 @@ impl CoreLoop {
         // They may be newer than those that the driver was bound by.
         take_tls(&mut core.driver, &in_force);
         Self {
-            streams: Streams::new(Arc::clone(&in_force)),
+            streams: Streams::new(Arc::clone(&in_force), core.driver.limits().held_bytes_max),
             rules: Cache::new(Arc::clone(&core.rules)),
             in_force,
             core,
@@ -188,6 +188,7 @@ impl CoreLoop {
 
     fn receive(&mut self, now: Instant) -> bool {
         let mut intakes = Intakes { streams: &mut self.streams, pipeline: &mut self.core.pipeline };
+        intakes.begin_turn(now);
         let retried = intakes.retry_blocked();
         let turned = self.core.driver.turn(now, &mut intakes);
         retried || turned.worked
@@ -268,12 +269,12 @@ impl CoreLoop {
             self.core.pipeline.handle_published(snapshot.clone());
             self.latest = Some((snapshot, None));
         }
-        self.send_snapshot();
+        self.send_snapshot(now);
         worked
     }
 
     /// Sends the latest snapshot to whoever wants it and has read what was sent before.
-    fn send_snapshot(&mut self) {
+    fn send_snapshot(&mut self, now: Instant) {
         let Some((snapshot, frame)) = &mut self.latest else { return };
         if !self.streams.is_wanted(snapshot.epoch) {
             return;
@@ -285,7 +286,8 @@ impl CoreLoop {
         });
         let driver = &mut self.core.driver;
         self.streams.send_snapshot(snapshot.epoch, |stream| {
-            let has_room = driver.unsent_bytes(stream) <= SUBSCRIBER_UNSENT_MAX;
+            let has_room =
+                driver.unsent_bytes(stream) <= SUBSCRIBER_UNSENT_MAX && driver.makes_room_for(frame.len(), now);
             if has_room {
                 driver.write(stream, frame.clone());
             }
@@ -296,10 +298,14 @@ impl CoreLoop {
     fn status(&mut self, now: Instant) -> CoreStatus {
         let interval = now.saturating_duration_since(self.status_at).max(Duration::from_micros(1));
         let awake = interval.saturating_sub(self.slept);
+        let (windows_bytes, unsent_bytes) = self.core.driver.taken();
         let status = CoreStatus {
             stats: self.core.pipeline.stats(),
             quic: self.core.driver.stats(),
             connections: self.core.driver.connections() as u64,
+            windows_bytes,
+            unsent_bytes,
+            held_bytes: self.streams.held_bytes() as u64,
             receive_buffer_bytes: self.core.driver.granted().receive_buffer_bytes,
             loop_turn_us_max: self.turn_us_max,
             silences: self.silences,

@@ -14,13 +14,14 @@ use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::historian::{Closing, Historian, HistoryRules};
 use crate::history;
+use crate::http::{http_options, listen_http, serve_http};
 use crate::jobs::job_helper;
 use crate::lookups::{Lookups, lookup_door};
 use crate::metrics::MetricsText;
 use crate::plan::MemoryPlan;
 use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
-use crate::quic::{QuicDriver, QuicError, QuicLimits, bind_remedy};
+use crate::quic::{QuicDriver, QuicError, QuicLimits};
 use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
 use crate::snapshots::Snapshots;
@@ -33,7 +34,6 @@ use highwater_disk::{FileDisk, UringLog};
 use highwater_pipeline::{CoreLanes, Pipeline, PipelineConfig, Recovered, RecoveryPlan, Targets, lane_mesh, recover};
 use highwater_proto::InstanceId;
 use highwater_ranking::{Calendar, IdHash};
-use highwater_sidecar::{HttpLimits, SnapshotSource};
 use highwater_storage::{
     ArchiveRetention, Directory, DirectoryId, Disk, History, LogDevice, LogLimits, LogNumber, LogWriter, OpenOptions,
     Retention, SEGMENT_BYTES_DEFAULT, Store,
@@ -41,7 +41,7 @@ use highwater_storage::{
 use rand::RngExt;
 use serde::Serialize;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -218,7 +218,8 @@ impl Engine {
         };
         let threads = threads.into_iter().zip(&arguments.cores).map(spawn).collect::<Result<Vec<_>>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no HTTP runtime")?;
-        let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone(), http_connections_max)?;
+        let http_options = http_options(arguments.http_rate_max, http_connections_max);
+        let (http_stop, http) = serve_http(&helpers, runtime, http_listener, snapshots.clone(), http_options)?;
         let ready = Ready {
             event: "ready",
             listen,
@@ -417,38 +418,4 @@ fn prepare_log(
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// Takes the address for HTTP.
-pub(crate) fn listen_http(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .map_err(|error| anyhow::anyhow!("cannot listen on tcp {address}: {error}; {}", bind_remedy(&error, "--http")))
-}
-
-/// Serves a source over HTTP on a thread of its own, until the sender is used.
-pub(crate) fn serve_http<S: SnapshotSource>(
-    helpers: &Helpers,
-    runtime: tokio::runtime::Runtime,
-    listener: TcpListener,
-    source: Arc<S>,
-    connections_max: usize,
-) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
-    listener.set_nonblocking(true).context("the TCP socket cannot be made non-blocking")?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let thread = helpers.spawn("http", move || {
-        runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let shutdown = async {
-                        // Sent, or the engine is gone: either way it is time to end.
-                        let _ = stopped.await;
-                    };
-                    let limits = HttpLimits { connections_max, ..HttpLimits::default() };
-                    highwater_sidecar::serve_with(listener, source, limits, shutdown).await;
-                }
-                Err(error) => crate::fatal::fatal("the HTTP listener cannot be used", &error),
-            }
-        });
-    })?;
-    Ok((stop, thread))
 }

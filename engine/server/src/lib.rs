@@ -22,6 +22,7 @@ pub mod fatal;
 pub mod helpers;
 pub mod historian;
 pub mod history;
+pub mod http;
 pub mod jobs;
 pub mod live;
 pub mod lookups;

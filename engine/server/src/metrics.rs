@@ -182,6 +182,12 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_core("connections", "Connections now", cores, |one| one.connections);
     page.counter("connections_opened", "Connections opened", sum(|one| one.quic.connections_opened));
     page.counter("connections_refused", "Connections refused over the limit", sum(|one| one.quic.connections_refused));
+    page.counter("connections_lost", "Opened connections that are gone", sum(|one| one.quic.connections_lost));
+    let help = "Connections closed because their client did not read";
+    page.counter("connections_overloaded", help, sum(|one| one.quic.connections_overloaded));
+    page.counter("handshakes_failed", "Handshakes that were not completed", sum(|one| one.quic.handshakes_failed));
+    page.counter("retries_sent", "Newcomers asked to prove their address first", sum(|one| one.quic.retries_sent));
+    connection_memory(page, cores);
     page.counter("datagrams_received", "Datagrams received", sum(|one| one.quic.datagrams_received));
     let help = "Receive buffer that the kernel gave to each core";
     page.by_core("udp_receive_buffer_bytes", help, cores, |one| one.receive_buffer_bytes);
@@ -205,6 +211,21 @@ fn reloads(page: &mut Page, figures: &ReloadFigures) {
     page.counter("access_reloads_failed", help, figures.failed.load(Ordering::Relaxed));
     let help = "1 while certificates and tokens on disk cannot be used, and earlier ones are in force";
     page.gauge("access_out_of_date", help, u64::from(figures.out_of_date.load(Ordering::Relaxed)));
+}
+
+/// A kind, and its figure for a core.
+type KindOfCore = (&'static str, fn(&CoreStatus) -> u64);
+
+/// What connections share of `--memory`.
+fn connection_memory(page: &mut Page, cores: &[CoreStatus]) {
+    let bytes = Family::<Kind, Gauge>::default();
+    let kinds: [KindOfCore; 3] =
+        [("windows", |one| one.windows_bytes), ("unsent", |one| one.unsent_bytes), ("held", |one| one.held_bytes)];
+    for (kind, of_core) in kinds {
+        bytes.get_or_create(&Kind { kind }).set(cores.iter().map(of_core).sum::<u64>() as i64);
+    }
+    let help = "Larger windows of connections, bytes that wait for a client to read, frames that are not done with";
+    page.registry.register("connection_memory_bytes", help, bytes);
 }
 
 /// The closed files, as of the last cut.

@@ -5,8 +5,8 @@
 
 use crate::args::SidecarArguments;
 use crate::diagnostics::{http_connections, raise_open_files};
-use crate::engine::{listen_http, serve_http};
 use crate::helpers::Helpers;
+use crate::http::{http_options, listen_http, serve_http};
 use anyhow::{Context, Result};
 use highwater_client::ClientConfig;
 use highwater_sidecar::RemoteSnapshots;
@@ -50,7 +50,8 @@ pub fn sidecar(arguments: &SidecarArguments) -> Result<()> {
         let _entered = runtime.enter();
         RemoteSnapshots::start(config, arguments.stale_after)?
     };
-    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source), connections_max)?;
+    let options = http_options(arguments.http_rate_max, connections_max);
+    let (stop, serving) = serve_http(&Helpers::new(&[], &[])?, runtime, listener, Arc::new(source), options)?;
     let ready = Ready { event: "ready", http, engine: &arguments.engine, pid: std::process::id() };
     let line = serde_json::to_string(&ready).context("the ready line cannot be written")?;
     let mut out = std::io::stdout().lock();

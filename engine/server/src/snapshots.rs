@@ -25,6 +25,12 @@ pub struct CoreStatus {
     pub quic: crate::quic::QuicStats,
     /// Connections now.
     pub connections: u64,
+    /// Bytes that the connections' windows have beyond the least.
+    pub windows_bytes: u64,
+    /// Bytes that wait for their peers' windows.
+    pub unsent_bytes: u64,
+    /// Bytes of frames that are not done with.
+    pub held_bytes: u64,
     /// Receive buffer of the socket.
     pub receive_buffer_bytes: u64,
     /// Longest turn of the core's loop since the last status, in microseconds.

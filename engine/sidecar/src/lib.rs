@@ -11,12 +11,14 @@
 
 mod answer;
 mod counts;
+mod door;
 mod history;
 mod json;
 mod problem;
 mod query;
 mod remote;
 mod router;
+mod seats;
 mod serve;
 mod source;
 mod time;
@@ -24,9 +26,10 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use door::{Admission, Readers};
 pub use problem::{About, PROBLEM_CONTENT_TYPE, Problem};
 pub use query::{K_DEFAULT, K_MAX, LIMIT_DEFAULT, LIMIT_MAX, MIN_EPOCH_WAIT};
 pub use remote::RemoteSnapshots;
 pub use router::router;
-pub use serve::{HttpLimits, serve, serve_with};
+pub use serve::{HttpLimits, HttpOptions, serve};
 pub use source::{LOOKUP_WAIT, LookupError, SnapshotSource, SourceStatus};

@@ -12,6 +12,9 @@ use crate::json;
 /// The media type of a problem.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
+/// How to be admitted (RFC 6750).
+const CHALLENGE: &str = "Bearer realm=\"highwater\"";
+
 /// Longest echo of a client's value.
 const VALUE_CHARS_MAX: usize = 100;
 
@@ -148,6 +151,33 @@ impl Problem {
         Self::new("urn:highwater:problem:method-not-allowed", "Method not allowed", status, detail)
     }
 
+    /// A request's path and query are too long.
+    pub(crate) fn uri_too_long(bytes: usize, allowed: usize) -> Self {
+        let detail = format!("path and query have {bytes} bytes; allowed are {allowed}");
+        Self::new("urn:highwater:problem:uri-too-long", "URI too long", StatusCode::URI_TOO_LONG, detail)
+    }
+
+    /// An address asks more often than it may.
+    pub(crate) fn too_many_requests(allowed: u32) -> Self {
+        let detail = format!("more than {allowed} requests a second from this address; ask less often");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut problem = Self::new("urn:highwater:problem:too-many-requests", "Too many requests", status, detail);
+        problem.retry_after_s = Some(1);
+        problem
+    }
+
+    /// A request bears no token, or one that nobody knows.
+    pub(crate) fn unauthorized(detail: &str) -> Self {
+        let status = StatusCode::UNAUTHORIZED;
+        Self::new("urn:highwater:problem:unauthorized", "Unauthorized", status, detail.to_owned())
+    }
+
+    /// A request's token is known, but not for reading.
+    pub(crate) fn not_a_reader() -> Self {
+        let detail = "the token has no scope read; send one that has".to_owned();
+        Self::new("urn:highwater:problem:forbidden", "Forbidden", StatusCode::FORBIDDEN, detail)
+    }
+
     /// The answer will be there soon.
     pub(crate) fn unavailable(detail: String) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -172,6 +202,9 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = json::to_vec(&self);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_CONTENT_TYPE)], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

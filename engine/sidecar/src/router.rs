@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -21,8 +21,8 @@ use crate::source::SnapshotSource;
 const TOP: &str = "/v1/videos/top";
 const VIEWS: &str = "/v1/videos/views";
 const PERIODS: &str = "/v1/periods";
-const HEALTH: &str = "/healthz";
-const READY: &str = "/readyz";
+pub(crate) const HEALTH: &str = "/healthz";
+pub(crate) const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
 const PATHS: [&str; 6] = [TOP, VIEWS, PERIODS, HEALTH, READY, METRICS];
 
@@ -33,12 +33,12 @@ pub(crate) struct Shared<S> {
     source: Arc<S>,
     bodies: Bodies,
     lists: Lists,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl<S> Shared<S> {
     pub(crate) fn new(source: Arc<S>) -> Arc<Self> {
-        Arc::new(Self { source, bodies: Bodies::default(), lists: Lists::default(), counts: Counts::default() })
+        Arc::new(Self { source, bodies: Bodies::default(), lists: Lists::default(), counts: Arc::default() })
     }
 }
 
@@ -64,7 +64,7 @@ async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) 
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(problem) => problem.into_response(),
     };
-    shared.answer("top", answer)
+    shared.counts.answer("top", answer)
 }
 
 async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
@@ -107,7 +107,7 @@ async fn periods<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: U
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(problem) => problem.into_response(),
     };
-    shared.answer("periods", answer)
+    shared.counts.answer("periods", answer)
 }
 
 async fn listed_periods<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
@@ -121,7 +121,7 @@ async fn views<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(problem) => problem.into_response(),
     };
-    shared.answer("views", answer)
+    shared.counts.answer("views", answer)
 }
 
 async fn looked_up<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
@@ -132,7 +132,7 @@ async fn looked_up<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<b
 
 /// The process lives and answers; whether it should be asked is [`ready`].
 async fn health<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
-    shared.answer("healthz", "ok\n".into_response())
+    shared.counts.answer("healthz", "ok\n".into_response())
 }
 
 async fn ready<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
@@ -142,30 +142,20 @@ async fn ready<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Respo
     } else {
         Problem::unavailable(status.reason.into_owned()).into_response()
     };
-    shared.answer("readyz", answer)
+    shared.counts.answer("readyz", answer)
 }
 
 async fn metrics<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>) -> Response {
     let text = shared.counts.append_to(shared.source.metrics());
-    shared.answer("metrics", ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
+    shared.counts.answer("metrics", ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }
 
 async fn wrong_method<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, method: Method) -> Response {
     let mut answer = Problem::method_not_allowed(method.as_str()).into_response();
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    shared.answer("other", answer)
+    shared.counts.answer("other", answer)
 }
 
 async fn nothing<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
-    shared.answer("other", Problem::not_found(uri.path(), &PATHS).into_response())
-}
-
-impl<S> Shared<S> {
-    /// Counts an answer and forbids to store it.
-    fn answer(&self, route: &'static str, mut answer: Response) -> Response {
-        let status: StatusCode = answer.status();
-        self.counts.answered(route, status.as_u16());
-        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        answer
-    }
+    shared.counts.answer("other", Problem::not_found(uri.path(), &PATHS).into_response())
 }

@@ -84,6 +84,12 @@ pub struct ServeArguments {
     #[arg(long, env = "HIGHWATER_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT",
         value_parser = units::address, help_heading = "Network")]
     pub http: SocketAddr,
+    /// HTTP requests of one address in a second, 1 to 10000000.
+    ///
+    /// Further ones get 429; as many at once are taken after a quiet second. Of IPv6, a /64 network counts as one.
+    #[arg(long, env = "HIGHWATER_HTTP_RATE_MAX", default_value_t = 20_000, value_name = "COUNT", help_heading = "Network",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub http_rate_max: u32,
     /// Host that clients are told to reach the cores' ports on.
     ///
     /// By default the one they dialled.

@@ -1,7 +1,8 @@
 //! The limits of a driver, and the `quinn_proto` configuration that follows from them.
 //!
-//! Not a place for addresses or keys. Invariant: what one connection can make the engine hold is bounded by
-//! [`QuicLimits::connection_bytes_max`], and all of them by `connections_max` times that.
+//! Not a place for addresses or keys. Invariant: what all connections can make the engine hold is bounded by
+//! `connections_max` times [`QuicLimits::CONNECTION_BYTES_MIN`], and what is shared among them: larger windows, bytes
+//! that wait for a peer's window, batches that are not whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +35,24 @@ pub struct QuicLimits {
     pub streams_per_connection_max: u32,
     /// Bytes of one stream that the peer may send ahead of what was read.
     pub stream_receive_window_bytes: u64,
-    /// The same for all streams of a connection; larger than one stream's, so that one paused stream stops no other.
-    pub receive_window_bytes: u64,
-    /// Bytes written but not yet acknowledged by the peer, per connection.
-    pub send_window_bytes: u64,
+    /// The same for all streams of a connection when it begins; doubled as it is used up, while there is room.
+    pub receive_window_bytes_min: u64,
+    /// Up to this; larger than one stream's, so that one paused stream then stops no other.
+    pub receive_window_bytes_max: u64,
+    /// Bytes written but not yet acknowledged by the peer, per connection, when it begins.
+    pub send_window_bytes_min: u64,
+    /// The same once more was written than fits, while there is room.
+    pub send_window_bytes_max: u64,
+    /// What all windows together may have beyond the least.
+    pub windows_bytes: u64,
     /// Bytes written to one stream that do not fit the send window yet; beyond it the connection is closed as
     /// overloaded.
     pub unsent_bytes_max: usize,
+    /// The same of all streams together; beyond it the connection is closed that has not read for the longest.
+    pub unsent_bytes_total_max: usize,
+    /// Bytes of frames that are not whole, or wait for the pipeline, of all streams together; beyond it streams are not
+    /// read on, but for the one that began its frame first.
+    pub held_bytes_max: usize,
     /// Bytes handed to the application in one turn, so that no turn is long and no stream holds up the others.
     pub read_bytes_per_turn: usize,
     /// A connection is lost when nothing was heard of the peer for so long.
@@ -55,9 +67,14 @@ impl Default for QuicLimits {
             connections_max: 256,
             streams_per_connection_max: 4,
             stream_receive_window_bytes: MIB,
-            receive_window_bytes: MIB + 512 * KIB,
-            send_window_bytes: 512 * KIB,
+            receive_window_bytes_min: 16 * KIB,
+            receive_window_bytes_max: MIB + 512 * KIB,
+            send_window_bytes_min: 16 * KIB,
+            send_window_bytes_max: 256 * KIB,
+            windows_bytes: 64 * MIB,
             unsent_bytes_max: 2 * MIB as usize,
+            unsent_bytes_total_max: 64 * MIB as usize,
+            held_bytes_max: 128 * MIB as usize,
             read_bytes_per_turn: 256 * KIB as usize,
             idle_timeout: Duration::from_secs(30),
             socket_buffer_bytes: 8 * MIB as usize,
@@ -66,22 +83,22 @@ impl Default for QuicLimits {
 }
 
 impl QuicLimits {
-    /// The default limits with as many connections as `memory_bytes` carries in the worst case, at least 4, at most
-    /// 4096.
+    /// What a connection takes at least: its transport's own state, its windows, and a little that is unsent.
+    pub const CONNECTION_BYTES_MIN: u64 = 48 * KIB;
+
+    /// The default limits with what `memory_bytes` carry in the worst case: half of it goes to the least of as many
+    /// connections as fit (4 to 65536), a quarter to frames that are not whole, an eighth each to larger windows and to
+    /// bytes that are unsent.
     #[must_use]
     pub fn within(memory_bytes: u64) -> Self {
-        let limits = Self::default();
-        let connections = memory_bytes / limits.connection_bytes_max();
-        Self { connections_max: connections.clamp(4, 4096) as usize, ..limits }
-    }
-
-    /// The most that one connection can make the engine hold: its receive window, one batch that waits for room, its
-    /// send window, and what waits to be sent (streams share the allowance in practice; the bound counts the largest
-    /// writer).
-    #[must_use]
-    pub fn connection_bytes_max(&self) -> u64 {
-        let held_bytes = highwater_proto::BATCH_BYTES_MAX as u64;
-        self.receive_window_bytes + held_bytes + self.send_window_bytes + self.unsent_bytes_max as u64
+        let connections = memory_bytes / 2 / Self::CONNECTION_BYTES_MIN;
+        Self {
+            connections_max: connections.clamp(4, 1 << 16) as usize,
+            windows_bytes: memory_bytes / 8,
+            unsent_bytes_total_max: (memory_bytes / 8) as usize,
+            held_bytes_max: (memory_bytes / 4) as usize,
+            ..Self::default()
+        }
     }
 
     fn check(&self) -> Result<(), QuicError> {
@@ -95,11 +112,14 @@ impl QuicLimits {
         if !(16 * KIB..=1 << 32).contains(&self.stream_receive_window_bytes) {
             return refuse("stream_receive_window_bytes", self.stream_receive_window_bytes, "16 KiB to 4 GiB");
         }
-        if !(self.stream_receive_window_bytes..=1 << 32).contains(&self.receive_window_bytes) {
-            return refuse("receive_window_bytes", self.receive_window_bytes, "one stream's window to 4 GiB");
+        if !(self.stream_receive_window_bytes..=1 << 32).contains(&self.receive_window_bytes_max) {
+            return refuse("receive_window_bytes_max", self.receive_window_bytes_max, "one stream's window to 4 GiB");
         }
-        if self.send_window_bytes < 16 * KIB {
-            return refuse("send_window_bytes", self.send_window_bytes, "at least 16 KiB");
+        if !(16 * KIB..=self.receive_window_bytes_max).contains(&self.receive_window_bytes_min) {
+            return refuse("receive_window_bytes_min", self.receive_window_bytes_min, "16 KiB to the most");
+        }
+        if !(16 * KIB..=self.send_window_bytes_max).contains(&self.send_window_bytes_min) {
+            return refuse("send_window_bytes_min", self.send_window_bytes_min, "16 KiB to the most");
         }
         if self.read_bytes_per_turn < 4 * KIB as usize {
             return refuse("read_bytes_per_turn", self.read_bytes_per_turn as u64, "at least 4 KiB");
@@ -172,8 +192,8 @@ pub(super) fn server_config(
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(window("stream_receive_window_bytes", limits.stream_receive_window_bytes)?)
-        .receive_window(window("receive_window_bytes", limits.receive_window_bytes)?)
-        .send_window(limits.send_window_bytes)
+        .receive_window(window("receive_window_bytes_min", limits.receive_window_bytes_min)?)
+        .send_window(limits.send_window_bytes_min)
         .max_idle_timeout(Some(idle_timeout));
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport));

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{DatagramEvent, Endpoint, Incoming, ServerConfig, StreamId, VarInt};
 use quinn_udp::RecvMeta;
 
 use super::census::Census;
 use super::drops::KernelDrops;
 use super::link::{Link, LinkWrite, Phase, ReadRound};
+use super::room::Room;
 use super::socket::{Port, Sent, ecn_of};
 use super::stats::{QuicStats, Turn, WriteOutcome};
 use super::{Application, ConnectionKey, LossReason, QuicError, QuicLimits, StreamKey, config};
@@ -26,6 +26,7 @@ use crate::access::Refusals;
 use crate::{diagnostics::Sockets, tls::ServerTls};
 
 mod ends;
+mod trust;
 
 /// Receive calls in one turn.
 const RECEIVE_CALLS_MAX: usize = 4;
@@ -51,6 +52,7 @@ pub struct QuicDriver {
     service_queue: VecDeque<u32>,
     transmit_queue: VecDeque<u32>,
     census: Census,
+    room: Room,
     closing: bool,
     response: Vec<u8>,
     now: Instant,
@@ -67,6 +69,7 @@ impl QuicDriver {
         let endpoint_config = Arc::new(config::endpoint_config(core, &tls.reset_key)?);
         let port = Port::bind(address, limits.socket_buffer_bytes)?;
         let endpoint = Endpoint::new(endpoint_config, Some(server.clone()), port.may_search_mtu(), None);
+        let room = Room::new(limits.windows_bytes, limits.unsent_bytes_total_max);
         Ok(Self {
             port,
             endpoint,
@@ -79,25 +82,12 @@ impl QuicDriver {
             service_queue: VecDeque::new(),
             transmit_queue: VecDeque::new(),
             census: Census::default(),
+            room,
             closing: false,
             response: Vec::new(),
             now: Instant::now(),
             stats: QuicStats::default(),
         })
-    }
-
-    /// Accepts new connections by another TLS configuration; those that stand go on.
-    ///
-    /// # Errors
-    /// [`QuicError::Tls`]: then the one before stays in force.
-    pub fn set_tls(&mut self, tls: Arc<rustls::ServerConfig>) -> Result<(), QuicError> {
-        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
-        // The rest stays, so that an address which was proved before is still taken for proved.
-        let mut server = ServerConfig::clone(&self.server);
-        server.crypto = crypto;
-        self.server = Arc::new(server);
-        self.endpoint.set_server_config(Some(self.server.clone()));
-        Ok(())
     }
 
     /// The address bound, with the port that was taken for port 0.
@@ -112,6 +102,18 @@ impl QuicDriver {
     #[must_use]
     pub fn granted(&self) -> Sockets {
         self.port.granted()
+    }
+
+    /// What it holds and does at most.
+    #[must_use]
+    pub fn limits(&self) -> &QuicLimits {
+        &self.limits
+    }
+
+    /// Bytes that windows have beyond the least, and bytes that wait for their peers' windows.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64) {
+        self.room.taken()
     }
 
     /// The socket, to wait for: readable always, writable while [`QuicDriver::wants_write`].
@@ -208,22 +210,29 @@ impl QuicDriver {
     /// Writes to a stream. Sent by the next [`QuicDriver::turn`] or [`QuicDriver::flush`].
     pub fn write(&mut self, stream: StreamKey, bytes: Bytes) -> WriteOutcome {
         let unsent_bytes_max = self.limits.unsent_bytes_max;
+        let (now, index) = (self.now, stream.connection.index);
         let Some(link) = self.open_link(stream.connection) else {
             return WriteOutcome::Closed;
         };
-        match link.write(stream.stream, bytes, unsent_bytes_max) {
+        let written = link.write(stream.stream, bytes, unsent_bytes_max);
+        if let Some(link) = self.links[index as usize].as_deref_mut() {
+            link.settle(0, &self.limits, &mut self.room, now);
+        }
+        match written {
             LinkWrite::Taken => {
-                self.queue_transmit(stream.connection.index);
+                self.queue_transmit(index);
+                if !self.room.has_room_for(0) {
+                    self.close_slowest(now);
+                }
                 WriteOutcome::Taken
             }
             LinkWrite::Closed => WriteOutcome::Closed,
             LinkWrite::Overflow => {
-                self.stats.connections_overloaded += 1;
                 let text = format!(
                     "more than {unsent_bytes_max} bytes wait to be sent on one stream because the client does not read; \
                      read the engine's answers while sending"
                 );
-                self.close(stream.connection, highwater_proto::CloseReason::Overloaded.code(), &text);
+                self.close_overloaded(stream.connection, &text);
                 WriteOutcome::Overloaded
             }
         }
@@ -333,7 +342,7 @@ impl QuicDriver {
                 assert!(self.links[index].is_none(), "the endpoint reused handle {index} before it was drained");
                 self.generation = self.generation.wrapping_add(1);
                 let key = ConnectionKey { index: index as u32, generation: self.generation };
-                self.links[index] = Some(Box::new(Link::new(key, transport)));
+                self.links[index] = Some(Box::new(Link::new(key, transport, &self.limits, now)));
                 self.census.began();
                 self.queue_service(key.index);
             }
@@ -382,16 +391,14 @@ impl QuicDriver {
             Phase::Open => link.read_streams(application, budget_bytes),
             Phase::Handshaking | Phase::Lost => ReadRound { bytes: 0, more: false },
         };
+        link.settle(round.bytes, &self.limits, &mut self.room, self.now);
         let (after, key) = (link.phase, link.key);
         if let Some((reason, told)) = link.tell_loss(application) {
             self.stats.connections_lost += u64::from(told);
             self.stats.handshakes_failed += u64::from(!told);
             if let (LossReason::Distrusted(why), false) = (&reason, told) {
-                self.stats.handshakes_distrusted += 1;
-                if let Some(unsaid) = self.refusals.say(self.now) {
-                    let peer = link.transport.remote_address();
-                    tracing::warn!(%peer, unsaid, "refused a client in its handshake, for its certificate: {why}");
-                }
+                let peer = link.transport.remote_address();
+                trust::distrusted(&mut self.stats, &mut self.refusals, self.now, peer, why);
             }
             tracing::debug!(%key, %reason, opened = told, "a connection ended");
         }

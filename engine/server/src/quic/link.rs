@@ -5,6 +5,7 @@
 //! resumed; bytes of one stream leave in the order in which they were written.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::{
@@ -13,7 +14,8 @@ use quinn_proto::{
 
 use rustls_pki_types::CertificateDer;
 
-use super::{Application, ConnectionKey, LossReason, StreamKey};
+use super::room::Room;
+use super::{Application, ConnectionKey, LossReason, QuicLimits, StreamKey};
 
 /// Smaller chunks are copied out of their datagrams, so that an application that keeps chunks keeps little else: a
 /// full datagram's stream data is never smaller, so the copies are few.
@@ -146,15 +148,29 @@ pub(super) struct Link {
     /// In the driver's queue of connections with packets to send.
     pub(super) in_transmit: bool,
     /// The time under which the driver's deadlines hold it; never later than what the transport asks for.
-    pub(super) armed: Option<std::time::Instant>,
+    pub(super) armed: Option<Instant>,
     /// The application has been told that it opened, and not yet that it is lost.
     announced: bool,
     loss: Option<LossReason>,
     streams: Vec<Stream>,
+    windows: Windows,
+    /// Bytes that wait for the peer's window, as the room was told.
+    unsent_bytes: usize,
+    /// When the peer last took some of them, or there were none.
+    pub(super) unsent_since: Instant,
+}
+
+/// The windows of a connection, and how much of the receive window was used since it grew.
+#[derive(Debug)]
+struct Windows {
+    receive_bytes: u64,
+    send_bytes: u64,
+    read_bytes: u64,
+    taken_bytes: u64,
 }
 
 impl Link {
-    pub(super) fn new(key: ConnectionKey, transport: Connection) -> Self {
+    pub(super) fn new(key: ConnectionKey, transport: Connection, limits: &QuicLimits, now: Instant) -> Self {
         Self {
             key,
             transport,
@@ -165,7 +181,58 @@ impl Link {
             announced: false,
             loss: None,
             streams: Vec::new(),
+            windows: Windows {
+                receive_bytes: limits.receive_window_bytes_min,
+                send_bytes: limits.send_window_bytes_min,
+                read_bytes: 0,
+                taken_bytes: 0,
+            },
+            unsent_bytes: 0,
+            unsent_since: now,
         }
+    }
+
+    /// Gives the connection larger windows where it has used up what it had, as far as there is room, and tells the
+    /// room what is unsent. `read_bytes` were read since the last time.
+    pub(super) fn settle(&mut self, read_bytes: usize, limits: &QuicLimits, room: &mut Room, now: Instant) {
+        let windows = &mut self.windows;
+        windows.read_bytes += read_bytes as u64;
+        if windows.read_bytes >= windows.receive_bytes / 2 {
+            windows.read_bytes = 0;
+            let larger = (windows.receive_bytes * 2).min(limits.receive_window_bytes_max);
+            let more = larger - windows.receive_bytes;
+            if more > 0 && room.take(more) {
+                windows.receive_bytes = larger;
+                windows.taken_bytes += more;
+                self.transport.set_receive_window(VarInt::from_u64(larger).unwrap_or(VarInt::MAX));
+            }
+        }
+        let more = limits.send_window_bytes_max - self.windows.send_bytes;
+        if more > 0 && self.streams.iter().any(|stream| stream.outgoing_bytes > 0) && room.take(more) {
+            self.windows.send_bytes += more;
+            self.windows.taken_bytes += more;
+            self.transport.set_send_window(self.windows.send_bytes);
+            for index in 0..self.streams.len() {
+                self.write_waiting(self.streams[index].id);
+            }
+        }
+        let unsent_bytes = self.streams.iter().map(|stream| stream.outgoing_bytes).sum();
+        if unsent_bytes < self.unsent_bytes || self.unsent_bytes == 0 {
+            self.unsent_since = now;
+        }
+        room.unsent(self.unsent_bytes, unsent_bytes);
+        self.unsent_bytes = unsent_bytes;
+    }
+
+    /// Gives everything back at the end.
+    pub(super) fn leave(&mut self, room: &mut Room) {
+        room.unsent(std::mem::take(&mut self.unsent_bytes), 0);
+        room.give_back(std::mem::take(&mut self.windows.taken_bytes));
+    }
+
+    /// Whether bytes wait for the peer's window.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent_bytes > 0
     }
 
     /// Marks the connection as gone. The application is told by the next [`Link::tell_loss`].

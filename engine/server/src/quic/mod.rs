@@ -14,6 +14,7 @@ mod config;
 mod driver;
 mod drops;
 mod link;
+mod room;
 mod socket;
 mod stats;
 
@@ -57,6 +58,13 @@ impl StreamKey {
     #[must_use]
     pub fn connection(self) -> ConnectionKey {
         self.connection
+    }
+
+    /// The least key of a connection's streams.
+    #[must_use]
+    pub fn first_of(connection: ConnectionKey) -> Self {
+        let stream = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Bi, 0);
+        Self { connection, stream }
     }
 
     /// A key of no driver, for tests of what only hands keys on.

@@ -37,8 +37,7 @@ impl Streams {
     pub fn tell_refusal(&mut self, connection: ConnectionKey, text: &str) {
         let Some(unsaid) = self.refusals.say(Instant::now()) else { return };
         let peer = self.peers.get(&connection);
-        let of_connection = self.streams.iter().filter(|(key, _)| key.connection() == connection);
-        let token = of_connection.filter_map(|(_, stream)| stream.grant.as_ref()?.name()).next();
+        let token = self.of_connection(connection).find_map(|(_, stream)| stream.grant.as_ref()?.name());
         let address = peer.map(|peer| tracing::field::display(peer.address));
         let certificate = peer.and_then(|peer| peer.name.as_deref());
         tracing::warn!(peer = address, token, certificate, unsaid, "refused a client: {text}");
@@ -94,7 +93,7 @@ impl Intakes<'_> {
             Ok(grant) => {
                 stream.grant = grant;
                 stream.role = Role::Token;
-                stream.clear();
+                self.streams.clear(key);
                 Intake::Taken
             }
             Err(text) => self.close(key, CloseReason::Unauthorized, text),
@@ -104,9 +103,8 @@ impl Intakes<'_> {
     /// Takes a hello from a client that may produce.
     pub(super) fn greet(&mut self, key: StreamKey) -> Intake {
         let connection = key.connection();
-        let is_producer =
-            |(other, stream): (&StreamKey, &Stream)| other.connection() == connection && stream.role == Role::Producer;
-        if self.streams.streams.iter().any(is_producer) {
+        let is_producer = |(_, stream): (&StreamKey, &Stream)| stream.role == Role::Producer;
+        if self.streams.of_connection(connection).any(is_producer) {
             let text = "a second HELLO came on this connection, which has its producer; open a connection for each";
             return self.close(key, CloseReason::UnexpectedFrame, text.to_owned());
         }
@@ -134,7 +132,7 @@ impl Intakes<'_> {
             tracing::debug!(producer = %hello.producer, token, certificate, "a producer says hello");
             stream.grant = grant;
             stream.role = Role::Producer;
-            stream.clear();
+            self.streams.clear(key);
         }
         intake
     }

@@ -7,18 +7,21 @@
 //! Invariant: a stream in `blocked` has a whole frame and is not read; every other open stream has less than one.
 
 mod admission;
+mod held;
 mod stream;
 
 use crate::access::{Refusals, Rules};
 use crate::history::Question;
 use crate::quic::{Application, ConnectionKey, LossReason, StreamKey, StreamReader};
 use admission::Peer;
+use held::Held;
 use highwater_pipeline::{Intake, Pipeline, SessionId};
 use highwater_proto::{CloseReason, DecodeError, Epoch, FrameKind, History, Lookup, Periods, Scope, Subscribe};
 use rustls_pki_types::CertificateDer;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use stream::{Role, Stream};
 
 /// Bytes asked of a stream at once.
@@ -43,7 +46,7 @@ pub enum Deed {
 
 /// All streams of one core's clients.
 pub struct Streams {
-    streams: HashMap<StreamKey, Stream>,
+    streams: BTreeMap<StreamKey, Stream>,
     sessions: HashMap<SessionId, StreamKey>,
     blocked: VecDeque<StreamKey>,
     subscribers: Vec<Subscriber>,
@@ -51,6 +54,9 @@ pub struct Streams {
     closing: HashSet<ConnectionKey>,
     sessions_begun: u64,
     deeds: VecDeque<Deed>,
+    held: Held,
+    /// The time of this turn.
+    now: Instant,
     /// Streams that wait for one video's counts, each with one question: never more than there are open streams.
     lookups: VecDeque<(StreamKey, Box<str>)>,
     /// Streams that wait for what is closed, each with one question, until the helper is asked.
@@ -71,21 +77,42 @@ pub struct Intakes<'a> {
 }
 
 impl Streams {
-    /// No streams yet.
-    pub fn new(rules: Arc<Rules>) -> Self {
+    /// No streams yet. Frames that are not done with hold `held_bytes_max` bytes, and one frame more.
+    pub fn new(rules: Arc<Rules>, held_bytes_max: usize) -> Self {
         Self {
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             sessions: HashMap::new(),
             blocked: VecDeque::new(),
             subscribers: Vec::new(),
             closing: HashSet::new(),
             sessions_begun: 0,
             deeds: VecDeque::new(),
+            held: Held::new(held_bytes_max),
+            now: Instant::now(),
             lookups: VecDeque::new(),
             history: VecDeque::new(),
             peers: HashMap::new(),
             rules,
             refusals: Refusals::default(),
+        }
+    }
+
+    /// Bytes of frames that are not done with.
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// The streams of a connection.
+    fn of_connection(&self, connection: ConnectionKey) -> impl Iterator<Item = (&StreamKey, &Stream)> {
+        let from_first = self.streams.range(StreamKey::first_of(connection)..);
+        from_first.take_while(move |(key, _)| key.connection() == connection)
+    }
+
+    /// The frame of a stream is done with.
+    fn clear(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            self.held.release(key, &mut stream.coming, stream.chunk_bytes);
+            stream.clear();
         }
     }
 
@@ -135,7 +162,8 @@ impl Streams {
     }
 
     fn forget(&mut self, key: StreamKey) -> Option<SessionId> {
-        let stream = self.streams.remove(&key)?;
+        let mut stream = self.streams.remove(&key)?;
+        self.held.release(key, &mut stream.coming, stream.chunk_bytes);
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
         self.subscribers.retain(|one| one.stream != key);
@@ -148,6 +176,22 @@ impl Streams {
 }
 
 impl Intakes<'_> {
+    /// Begins a turn: lets streams be read on that waited for memory, and gives up those that keep it for too long.
+    pub fn begin_turn(&mut self, now: Instant) {
+        let Streams { streams, held, deeds, .. } = &mut *self.streams;
+        deeds.extend(held.poll_resumed(streams, now).into_iter().map(Deed::Resume));
+        let slow = held.poll_slow(streams, now);
+        self.streams.now = now;
+        for (key, bytes, time) in slow {
+            let text = format!(
+                "{bytes} bytes of a frame came in the last {} ms, and the memory for frames that are not whole is used up; \
+                 send 64 KiB or more in each second, and the batch again",
+                time.as_millis()
+            );
+            self.abandon(key, CloseReason::Overloaded, text);
+        }
+    }
+
     /// Offers the frames that had no room again, oldest first; returns whether any was taken.
     pub fn retry_blocked(&mut self) -> bool {
         let mut taken = false;
@@ -174,10 +218,20 @@ impl Intakes<'_> {
             if stream.is_whole() || is_closed {
                 return;
             }
+            let (held, now) = (&mut self.streams.held, self.streams.now);
+            let is_payload = stream.frame.is_some();
+            if is_payload && !held.may_read(key, &mut stream.coming, now) {
+                return;
+            }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
+            let bytes = chunk.len();
             if let Err(error) = stream.take(chunk) {
                 self.abandon(key, error.close_reason(), error.to_string());
                 return;
+            }
+            if is_payload {
+                let is_whole = stream.is_whole();
+                held.came(key, &mut stream.coming, bytes, is_whole, now);
             }
             if let Some(frame) = stream.frame.filter(|frame| !stream.role.takes(frame.kind)) {
                 let text = stream.role.misplaced(frame.kind);
@@ -208,10 +262,11 @@ impl Intakes<'_> {
                 return self.close(key, CloseReason::UnexpectedFrame, text);
             }
         };
-        if intake == Intake::Taken
-            && let Some(stream) = self.streams.streams.get_mut(&key)
-        {
-            stream.clear();
+        if intake == Intake::Taken {
+            self.streams.clear(key);
+            if let Some(stream) = self.streams.streams.get_mut(&key) {
+                stream.coming.is_proven = true;
+            }
         }
         intake
     }
@@ -234,7 +289,7 @@ impl Intakes<'_> {
         match Lookup::decode(&stream.chunks.concat()) {
             Ok(lookup) => {
                 stream.role = Role::Question(FrameKind::Lookup);
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.lookups.push_back((key, lookup.video_id));
                 Intake::Taken
             }
@@ -247,7 +302,7 @@ impl Intakes<'_> {
         match decode(&stream.chunks.concat()) {
             Ok(question) => {
                 stream.role = Role::Question(question.kind());
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.history.push_back((key, question));
                 Intake::Taken
             }
@@ -260,7 +315,7 @@ impl Intakes<'_> {
         match Subscribe::decode(&stream.chunks.concat()) {
             Ok(subscribe) => {
                 stream.role = Role::Subscriber;
-                stream.clear();
+                self.streams.clear(key);
                 self.streams.subscribers.push(Subscriber { stream: key, next: subscribe.from_epoch });
                 Intake::Taken
             }
@@ -349,8 +404,7 @@ impl Application for Intakes<'_> {
     }
 
     fn connection_lost(&mut self, connection: ConnectionKey, _reason: &LossReason) {
-        let gone: Vec<StreamKey> =
-            self.streams.streams.keys().filter(|key| key.connection() == connection).copied().collect();
+        let gone: Vec<StreamKey> = self.streams.of_connection(connection).map(|(key, _)| *key).collect();
         self.streams.closing.remove(&connection);
         self.streams.peers.remove(&connection);
         for key in gone {

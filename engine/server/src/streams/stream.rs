@@ -3,6 +3,7 @@
 //! It decides nothing of what a frame does. Invariant: a stream holds at most one frame, and asks for no more bytes
 //! than that frame has.
 
+use super::held::Coming;
 use crate::access::Grant;
 use bytes::Bytes;
 use highwater_pipeline::SessionId;
@@ -92,6 +93,8 @@ pub(super) struct Stream {
     pub(super) frame: Option<FrameHeader>,
     pub(super) chunks: Vec<Bytes>,
     pub(super) chunk_bytes: usize,
+    /// How long the payload has been coming.
+    pub(super) coming: Coming,
     /// Whether the client has ended its side.
     pub(super) finished: bool,
 }
@@ -107,6 +110,7 @@ impl Stream {
             frame: None,
             chunks: Vec::new(),
             chunk_bytes: 0,
+            coming: Coming::default(),
             finished: false,
         }
     }

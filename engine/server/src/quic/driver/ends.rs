@@ -2,13 +2,18 @@
 //!
 //! Invariant: the application hears of a loss before the connection is forgotten.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
+use highwater_proto::CloseReason;
 use quinn_proto::{ConnectionHandle, EndpointEvent, VarInt};
 
 use super::QuicDriver;
-use crate::quic::link::Phase;
+use crate::quic::link::{Link, Phase};
 use crate::quic::{ConnectionKey, LossReason};
 
+/// Who has read something of what waits for it within this time is not slow.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// Longest reason phrase of a close; it must fit into one packet.
 const CLOSE_REASON_BYTES_MAX: usize = 512;
 
@@ -27,9 +32,43 @@ impl QuicDriver {
         link.transport.close(now, VarInt::from_u32(code), Bytes::copy_from_slice(&reason.as_bytes()[..end]));
         let before = link.phase;
         link.lose(LossReason::ClosedHere);
+        link.settle(0, &self.limits, &mut self.room, now);
         self.census.moved(connection.index, before, Phase::Lost);
         self.queue_service(connection.index);
         self.queue_transmit(connection.index);
+    }
+
+    /// Whether so many bytes more may wait for their peer's window. If not, and some connection has not read for long,
+    /// that one is closed to make room.
+    pub fn makes_room_for(&mut self, bytes: usize, now: Instant) -> bool {
+        if !self.room.has_room_for(bytes)
+            && let Some(since) = self.slowest().map(|link| link.unsent_since)
+            && now.saturating_duration_since(since) >= SLOW_AFTER
+        {
+            self.close_slowest(now);
+        }
+        self.room.has_room_for(bytes)
+    }
+
+    fn slowest(&self) -> Option<&Link> {
+        let waiting = self.links.iter().flatten().filter(|link| link.has_unsent() && link.phase == Phase::Open);
+        waiting.min_by_key(|link| link.unsent_since).map(Box::as_ref)
+    }
+
+    /// Closes the connection that has not read for the longest.
+    pub(super) fn close_slowest(&mut self, now: Instant) {
+        let Some((key, since)) = self.slowest().map(|link| (link.key, link.unsent_since)) else { return };
+        let text = format!(
+            "nothing of what waits for this client was read for {} ms, and the memory for what is unsent is used up; read \
+             the engine's answers as they come",
+            now.saturating_duration_since(since).as_millis()
+        );
+        self.close_overloaded(key, &text);
+    }
+
+    pub(super) fn close_overloaded(&mut self, connection: ConnectionKey, text: &str) {
+        self.stats.connections_overloaded += 1;
+        self.close(connection, CloseReason::Overloaded.code(), text);
     }
 
     /// Closes every connection and refuses new ones from now on. Turn on until [`QuicDriver::is_idle`], or for as long
@@ -58,7 +97,8 @@ impl QuicDriver {
     }
 
     pub(super) fn forget(&mut self, index: u32) {
-        if let Some(link) = self.links[index as usize].take() {
+        if let Some(mut link) = self.links[index as usize].take() {
+            link.leave(&mut self.room);
             if let Some(armed) = link.armed {
                 self.deadlines.remove(&(armed, index));
             }

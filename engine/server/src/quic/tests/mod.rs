@@ -1,6 +1,7 @@
 //! The driver against a real client (quinn on tokio) over loopback sockets.
 
 mod harness;
+mod room;
 
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,8 @@ async fn one_long_stream_passes_whole() {
 async fn a_paused_stream_holds_its_sender_and_no_other_stream() {
     let place = tempfile::tempdir().unwrap();
     let tls = identity(place.path());
-    let limits = QuicLimits::default();
+    let most = QuicLimits::default().receive_window_bytes_max;
+    let limits = QuicLimits { receive_window_bytes_min: most, ..QuicLimits::default() };
     let window = limits.stream_receive_window_bytes as usize;
     let engine = Engine::start(&tls, limits, Mode::Sink);
     engine.act(|_, app| app.paused = true);
@@ -277,7 +279,7 @@ async fn garbage_datagrams_harm_nobody() {
 async fn a_client_that_never_reads_is_closed_as_overloaded() {
     let place = tempfile::tempdir().unwrap();
     let tls = identity(place.path());
-    let limits = QuicLimits { unsent_bytes_max: 200_000, send_window_bytes: 100_000, ..QuicLimits::default() };
+    let limits = QuicLimits { unsent_bytes_max: 200_000, send_window_bytes_max: 100_000, ..QuicLimits::default() };
     let engine = Engine::start(&tls, limits, Mode::Amplify);
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(64 * 1024));
@@ -425,12 +427,15 @@ fn a_port_that_is_taken_is_named() {
 fn limits_out_of_range_are_named() {
     let place = tempfile::tempdir().unwrap();
     let tls = identity(place.path());
-    let limits = QuicLimits { receive_window_bytes: 1000, ..QuicLimits::default() };
+    let limits = QuicLimits { receive_window_bytes_min: 1000, ..QuicLimits::default() };
     let Err(error) = super::QuicDriver::bind("127.0.0.1:0".parse().unwrap(), &tls, 0, limits) else {
         panic!("a window of 1000 bytes was taken");
     };
-    assert!(error.to_string().contains("receive_window_bytes is 1000"), "{error}");
-    let small = QuicLimits::within(1 << 30);
-    assert!(small.connection_bytes_max() * small.connections_max as u64 <= 1 << 30);
+    assert!(error.to_string().contains("receive_window_bytes_min is 1000"), "{error}");
+    let within = QuicLimits::within(1 << 30);
+    let least = QuicLimits::CONNECTION_BYTES_MIN * within.connections_max as u64;
+    let shared = within.windows_bytes + (within.unsent_bytes_total_max + within.held_bytes_max) as u64;
+    assert!(least + shared <= 1 << 30);
+    assert!(within.connections_max > 10_000);
     assert_eq!(QuicLimits::within(0).connections_max, 4);
 }

@@ -2,14 +2,14 @@
 //!
 //! Invariant: the process never outlives its handle, and the directory goes after it.
 
-use crate::cpu;
+use super::cpu;
 use anyhow::{Context, Result, bail};
 use highwater_client::ClientConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -23,15 +23,27 @@ const LOG_LINES: usize = 15;
 
 /// What every start has in common.
 #[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) binary: PathBuf,
-    pub(crate) cpu: usize,
-    pub(crate) memory: String,
+pub struct Setup {
+    /// `highwater`.
+    pub binary: PathBuf,
+    /// The CPU that it runs on.
+    pub cpu: usize,
+    /// What `--memory` is given.
+    pub memory: String,
+}
+
+/// The memory of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// The most that was resident.
+    pub peak_bytes: u64,
+    /// What `--memory` allows.
+    pub limit_bytes: u64,
 }
 
 /// A running engine.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub struct Engine {
     child: Child,
     ready: Value,
     folder: TempDir,
@@ -39,8 +51,11 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts an engine under `runtime` and waits until it has published a snapshot.
-    pub(crate) fn start(setup: &Setup, runtime: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("highwater-runtimes-").tempdir();
+    ///
+    /// # Errors
+    /// When it does not get that far, with the end of its log.
+    pub fn start(setup: &Setup, runtime: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("highwater-bench-").tempdir();
         let folder = folder.context("no temporary directory; TMPDIR says where")?;
         let log = File::create(folder.path().join("log")).context("the engine's log cannot be written")?;
         let mut command = Command::new(&setup.binary);
@@ -100,19 +115,57 @@ impl Engine {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// For producers and subscribers.
-    pub(crate) fn client(&self) -> Result<ClientConfig> {
+    ///
+    /// # Errors
+    /// When the ready line misses something, or the authority's file cannot be read.
+    pub fn client(&self) -> Result<ClientConfig> {
         let address = self.said(&self.ready["listen"][0])?;
         Ok(ClientConfig::with_ca_file(address, self.said(&self.ready["ca"])?)?)
     }
 
+    /// The address for HTTP.
+    ///
+    /// # Errors
+    /// When the ready line misses it.
+    pub fn http(&self) -> Result<&str> {
+        self.said(&self.ready["http"])
+    }
+
+    /// The file of the authority that its certificate is of.
+    ///
+    /// # Errors
+    /// When the ready line misses it.
+    pub fn ca(&self) -> Result<&str> {
+        self.said(&self.ready["ca"])
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The page of all metrics.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        self.ask("/metrics")
+    }
+
     /// The sum of a metric over its labels.
-    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        metric(&self.ask("/metrics")?, name).with_context(|| format!("the engine has no metric {name}"))
+    ///
+    /// # Errors
+    /// When the engine does not answer or has none of that name.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        metric(&self.metrics()?, name).with_context(|| format!("the engine has no metric {name}"))
     }
 
     fn said<'a>(&self, value: &'a Value) -> Result<&'a str> {
@@ -120,14 +173,30 @@ impl Engine {
     }
 
     fn ask(&self, path: &str) -> Result<String> {
-        let url = format!("http://{}{path}", self.said(&self.ready["http"])?);
+        let url = format!("http://{}{path}", self.http()?);
         let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
         let mut answer = ureq::Agent::from(config).get(&url).call().with_context(|| url.clone())?;
         answer.body_mut().read_to_string().context(url)
     }
 
+    /// What it used of the machine's memory at most, and what it may use.
+    ///
+    /// # Errors
+    /// When the process is gone, or says no limit.
+    pub fn memory(&self) -> Result<Memory> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let peak_kib: u64 = peak.and_then(|text| text.parse().ok()).with_context(|| format!("{path} has no VmHWM"))?;
+        let limit_bytes = self.metric("highwater_memory_limit_bytes")? as u64;
+        Ok(Memory { peak_bytes: peak_kib << 10, limit_bytes })
+    }
+
     /// Asks it to end, by SIGTERM, and waits until it has, with exit code 0.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not end in time, or with another code.
+    pub fn stop(mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).context("the engine cannot be asked to end")?;
         let status = self.wait()?;
         if !status.success() {
@@ -148,11 +217,30 @@ impl Engine {
     }
 
     /// The end of what it wrote to stderr.
-    pub(crate) fn log_tail(&self) -> String {
+    #[must_use]
+    pub fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         format!("the end of its log:\n{}", lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"))
     }
+}
+
+/// The engine's binary: the one given, or that beside this program, looked for before anything is started.
+///
+/// # Errors
+/// When it is not there, with the remedy.
+pub fn find_binary(given: Option<PathBuf>, name: &str) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => path,
+        None => std::env::current_exe().context("this program's own path is unknown")?.with_file_name(name),
+    };
+    if !path.is_file() {
+        bail!(
+            "no {name} at {}: build it by `cargo build --release --workspace`, or give --{name}=PATH",
+            path.display()
+        );
+    }
+    Ok(path)
 }
 
 impl Drop for Engine {
@@ -164,7 +252,8 @@ impl Drop for Engine {
 }
 
 /// The sum of a metric over its labels in a page of metrics; `None` when it is not there.
-fn metric(page: &str, name: &str) -> Option<f64> {
+#[must_use]
+pub fn metric(page: &str, name: &str) -> Option<f64> {
     let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
     let values = samples.filter(|(key, _)| key.split('{').next() == Some(name)).map(|(_, value)| value.parse().ok());
     values.reduce(|sum: Option<f64>, value| Some(sum? + value?))?

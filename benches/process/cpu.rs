@@ -9,7 +9,10 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// Checks that this process may use a CPU that was given by `flag`.
-pub(crate) fn check(flag: &str, cpu: usize) -> Result<()> {
+///
+/// # Errors
+/// When it may not, with the CPUs that it may use.
+pub fn check(flag: &str, cpu: usize) -> Result<()> {
     let set = sched_getaffinity(None).context("the system does not say which CPUs this process may use")?;
     if cpu < CpuSet::MAX_CPU && set.is_set(cpu) {
         return Ok(());
@@ -19,14 +22,20 @@ pub(crate) fn check(flag: &str, cpu: usize) -> Result<()> {
 }
 
 /// Keeps the calling thread, and all that it starts, on one CPU.
-pub(crate) fn confine_current_thread(cpu: usize) -> Result<()> {
+///
+/// # Errors
+/// The system's error.
+pub fn confine_current_thread(cpu: usize) -> Result<()> {
     let mut only = CpuSet::new();
     only.set(cpu);
     sched_setaffinity(None, &only).with_context(|| format!("a thread cannot be confined to CPU {cpu}"))
 }
 
 /// Starts a child that stays on one CPU with all its threads.
-pub(crate) fn spawn_on(cpu: usize, command: &mut Command) -> Result<Child> {
+///
+/// # Errors
+/// When it cannot be started, or confined.
+pub fn spawn_on(cpu: usize, command: &mut Command) -> Result<Child> {
     let start = || {
         confine_current_thread(cpu)?;
         command.spawn().with_context(|| format!("{} cannot be started", command.get_program().display()))
@@ -35,7 +44,8 @@ pub(crate) fn spawn_on(cpu: usize, command: &mut Command) -> Result<Child> {
 }
 
 /// The shortest CPU time that [`Meter`] tells from none.
-pub(crate) fn tick() -> Duration {
+#[must_use]
+pub fn tick() -> Duration {
     Duration::from_secs(1) / u32::try_from(ticks_per_s()).unwrap_or(u32::MAX)
 }
 
@@ -45,25 +55,35 @@ fn ticks_per_s() -> u64 {
 
 /// Measures the CPU time of a process from here on.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub struct Meter {
     pid: u32,
     ticks: u64,
     began: Instant,
 }
 
 impl Meter {
-    pub(crate) fn start(pid: u32) -> Result<Self> {
+    /// Begins for a process.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn start(pid: u32) -> Result<Self> {
         Ok(Self { pid, ticks: ticks(pid)?, began: Instant::now() })
     }
 
     /// User and system time of all threads since the start, ended ones too, in whole ticks.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
         let spent = ticks(self.pid)?.saturating_sub(self.ticks);
         Ok(Duration::from_secs_f64(spent as f64 / ticks_per_s() as f64))
     }
 
     /// The CPU time as a share of the time that has passed, in percent of one CPU.
-    pub(crate) fn percent(&self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn percent(&self) -> Result<f64> {
         let wall = self.began.elapsed();
         Ok(100.0 * self.cpu_time()?.as_secs_f64() / wall.as_secs_f64())
     }
