@@ -203,10 +203,13 @@ fn network(page: &mut Page, stats: &Stats, cores: &[CoreStatus]) {
     page.by_reason("sessions_closed", "Sessions closed by the engine", closed);
 }
 
+/// A kind, and its figure for a core.
+type KindOfCore = (&'static str, fn(&CoreStatus) -> u64);
+
 /// What connections share of `--memory`.
 fn connection_memory(page: &mut Page, cores: &[CoreStatus]) {
     let bytes = Family::<Kind, Gauge>::default();
-    let kinds: [(&str, fn(&CoreStatus) -> u64); 3] =
+    let kinds: [KindOfCore; 3] =
         [("windows", |one| one.windows_bytes), ("unsent", |one| one.unsent_bytes), ("held", |one| one.held_bytes)];
     for (kind, of_core) in kinds {
         bytes.get_or_create(&Kind { kind }).set(cores.iter().map(of_core).sum::<u64>() as i64);
