@@ -1,5 +1,5 @@
-//! Backups and what comes back from them: a copy of a stopped engine's directory, and a snapshot of the file system that
-//! a running engine writes to.
+//! Backups and what comes back from them: a copy of a stopped engine's directory, and a snapshot of the file system
+//! that a running engine writes to.
 //!
 //! The snapshot is one of an ext4 image, frozen for the moment of the copy as a volume manager freezes it; that needs
 //! root and a loop device. Invariant: what was acknowledged before a backup began is in it, and its counts are those of

@@ -16,6 +16,7 @@ mod history;
 mod hostile;
 mod licenses;
 mod live;
+mod lossy;
 mod operating;
 mod overload;
 mod rude;

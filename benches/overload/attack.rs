@@ -1,7 +1,7 @@
 //! The attacks by name, and those that speak QUIC and get as far as a connection.
 //!
-//! Each runs on a thread of its own until it is told to stop, at a pace that leaves the client on the same CPU its share,
-//! and says what it has done.
+//! Each runs on a thread of its own until it is told to stop, at a pace that leaves the client on the same CPU its
+//! share, and says what it has done.
 
 use crate::handshakes::{garbage, half_handshakes};
 use crate::http::{flood, slowloris};

@@ -1,8 +1,8 @@
 //! `overload`: one engine after the other under attack, beside a well-behaved client whose latency is measured.
 //!
-//! It prints a table: what was done to the engine, what it did about it, its memory, and how the client fared. Invariant:
-//! each attack is bounded in count and time and has an engine of its own; a client that lost or miscounted anything, an
-//! engine that ended, or one that took more than its `--memory`, is an error at the end of the table.
+//! It prints a table: what was done to the engine, what it did about it, its memory, and how the client fared.
+//! Invariant: each attack is bounded in count and time and has an engine of its own; a client that lost or miscounted
+//! anything, an engine that ended, or one that took more than its `--memory`, is an error at the end of the table.
 
 mod attack;
 mod client;

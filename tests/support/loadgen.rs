@@ -41,10 +41,19 @@ impl Load {
         Self::start(engine, arguments, &[])
     }
 
+    /// As [`Load::verified`], over the address that the arguments give instead of the engine's own.
+    pub(crate) fn through(engine: &Engine, arguments: &[&str]) -> Self {
+        Self::begin(engine, arguments, &[format!("--verify={}", engine.url())])
+    }
+
     fn start(engine: &Engine, arguments: &[&str], more: &[String]) -> Self {
+        let address = format!("--engine={}", engine.address());
+        Self::begin(engine, &[arguments, &[&*address]].concat(), more)
+    }
+
+    fn begin(engine: &Engine, arguments: &[&str], more: &[String]) -> Self {
         let mut child = command("loadgen")
             .args(arguments)
-            .arg(format!("--engine={}", engine.address()))
             .arg(format!("--ca={}", engine.ca()))
             .args(more)
             .stdin(Stdio::null())

@@ -12,8 +12,8 @@ use crate::quic::StreamKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// While memory is short, a frame must come by this much in each [`SPAN`]; what a stream waits by the engine's will does
-/// not count.
+/// While memory is short, a frame must come by this much in each [`SPAN`]; what a stream waits by the engine's will
+/// does not count.
 const SPAN_BYTES: usize = 64 << 10;
 const SPAN: Duration = Duration::from_secs(1);
 /// How often the rates are looked at while memory is short.
@@ -157,7 +157,8 @@ impl Held {
         resumed
     }
 
-    /// The streams whose frames come too slowly while memory is short, with the bytes that came in the last of their time.
+    /// The streams whose frames come too slowly while memory is short, with the bytes that came in the last of their
+    /// time.
     pub(super) fn poll_slow(
         &mut self,
         streams: &mut BTreeMap<StreamKey, Stream>,

@@ -1,5 +1,5 @@
-//! What comes in: datagrams from the socket to their connections, and newcomers who are accepted, refused or asked for a
-//! proof of their address.
+//! What comes in: datagrams from the socket to their connections, and newcomers who are accepted, refused or asked
+//! for a proof of their address.
 //!
 //! Invariant: one call takes a bounded number of bytes, and never more connections are live than may be.
 

@@ -1,4 +1,5 @@
-//! The memory that connections share: windows that grow while there is room, and who goes when what is unsent is too much.
+//! The memory that connections share: windows that grow while there is room, and who goes when what is unsent is too
+//! much.
 
 use std::time::{Duration, Instant};
 
