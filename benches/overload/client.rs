@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the client goes on before and after the attack, together.
-const MARGIN: Duration = Duration::from_secs(4);
+const MARGIN: Duration = Duration::from_secs(3);
 /// A client that has not ended so long after its load has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 const READ_EVERY: Duration = Duration::from_millis(50);

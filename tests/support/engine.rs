@@ -114,7 +114,12 @@ impl Setup {
     /// Starts an engine, which may refuse.
     pub(crate) fn try_start(&self) -> Result<Engine, Ended> {
         match Child::start(&mut self.command()) {
-            Said::Ready(child, ready) => Ok(Engine { child, ready, setup: self.clone(), bearers: Mutex::default() }),
+            Said::Ready(child, ready) => {
+                let engine = Engine { child, ready, setup: self.clone(), bearers: Mutex::default() };
+                // Those in force now, whatever becomes of the file.
+                engine.bearers();
+                Ok(engine)
+            }
             Said::Ended(ended) => Err(ended),
         }
     }

@@ -92,7 +92,7 @@ pub struct SidecarArguments {
     pub tls_key: Option<PathBuf>,
     /// File with the tokens of which readers must send one as `Authorization: Bearer TOKEN`, written as for serve.
     ///
-    /// Without it anyone may read. Read again on SIGHUP. Unless --http is on the loopback interface it needs --tls-cert.
+    /// Without it anyone may read. Read again on SIGHUP. Needs --tls-cert unless --http is on the loopback interface
     #[arg(long, env = "HIGHWATER_READER_TOKEN_FILE", value_name = "FILE", help_heading = "Readers")]
     pub reader_token_file: Option<PathBuf>,
     /// Age of the newest snapshot, 1s to 1h, above which /readyz turns red.
