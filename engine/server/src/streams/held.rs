@@ -1,4 +1,4 @@
-//! Frames that are not whole, or wait for the pipeline: one amount of memory for all streams of a core.
+//! Batches that are not whole, or wait for the pipeline: one amount of memory for all streams of a core.
 //!
 //! While it is used up, streams wait before they are read on, and QUIC holds their senders; only the frame that began
 //! first goes on, so that there is always one that becomes whole and gives its memory back. A sender that takes its

@@ -111,7 +111,8 @@ impl Streams {
     /// The frame of a stream is done with.
     fn clear(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(&key) {
-            self.held.release(key, &mut stream.coming, stream.chunk_bytes);
+            let batch_bytes = stream.batch_bytes();
+            self.held.release(key, &mut stream.coming, batch_bytes);
             stream.clear();
         }
     }
@@ -163,7 +164,8 @@ impl Streams {
 
     fn forget(&mut self, key: StreamKey) -> Option<SessionId> {
         let mut stream = self.streams.remove(&key)?;
-        self.held.release(key, &mut stream.coming, stream.chunk_bytes);
+        let batch_bytes = stream.batch_bytes();
+        self.held.release(key, &mut stream.coming, batch_bytes);
         self.sessions.remove(&stream.session);
         self.blocked.retain(|one| *one != key);
         self.subscribers.retain(|one| one.stream != key);
@@ -219,8 +221,9 @@ impl Intakes<'_> {
                 return;
             }
             let (held, now) = (&mut self.streams.held, self.streams.now);
-            let is_payload = stream.frame.is_some();
-            if is_payload && !held.may_read(key, &mut stream.coming, now) {
+            // Other frames are small: they come out of what each connection has for itself, and wait for nobody.
+            let is_batch = stream.is_batch();
+            if is_batch && !held.may_read(key, &mut stream.coming, now) {
                 return;
             }
             let Some(chunk) = reader.chunk(stream.bytes_wanted().min(CHUNK_BYTES_MAX)) else { return };
@@ -229,7 +232,7 @@ impl Intakes<'_> {
                 self.abandon(key, error.close_reason(), error.to_string());
                 return;
             }
-            if is_payload {
+            if is_batch {
                 let is_whole = stream.is_whole();
                 held.came(key, &mut stream.coming, bytes, is_whole, now);
             }

@@ -123,6 +123,16 @@ impl Stream {
         }
     }
 
+    /// Whether the frame that is coming is a batch.
+    pub(super) fn is_batch(&self) -> bool {
+        self.frame.is_some_and(|frame| frame.kind == FrameKind::Batch)
+    }
+
+    /// Bytes that have come of a batch.
+    pub(super) fn batch_bytes(&self) -> usize {
+        if self.is_batch() { self.chunk_bytes } else { 0 }
+    }
+
     /// Whether part of a frame has come, and not all of it.
     pub(super) fn is_within_frame(&self) -> bool {
         self.header_len > 0 && !self.is_whole()
