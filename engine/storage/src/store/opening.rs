@@ -5,8 +5,8 @@
 
 use super::OpenOptions;
 use crate::archive::ARCHIVE_DIR;
-use crate::base::BASES_DIR;
-use crate::cut::CUTS_DIR;
+use crate::base::{BASES_DIR, base_path, parse_base_name};
+use crate::cut::{CUTS_DIR, cut_path, parse_cut_name};
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -99,6 +99,17 @@ pub(super) fn open_state(disk: &dyn Disk, directory: &Directory) -> Result<Store
     Ok(state)
 }
 
+/// The file that says up to where the logs are covered: the newest cut, or else the newest base.
+fn newest_closed(disk: &dyn Disk) -> Result<String, StorageError> {
+    let newest = |dir, parse: fn(&str) -> Option<u64>| -> Result<Option<u64>, StorageError> {
+        Ok(list(disk, dir)?.iter().filter_map(|name| parse(name)).max())
+    };
+    if let Some(number) = newest(CUTS_DIR, parse_cut_name)? {
+        return Ok(cut_path(number));
+    }
+    Ok(base_path(newest(BASES_DIR, parse_base_name)?.unwrap_or(0)))
+}
+
 /// Refuses a state that is not the newest: one that a disk, a copy or a hand has put back. What it does not know of
 /// would be given up, or counted twice.
 pub(crate) fn refuse_older_state(
@@ -114,7 +125,7 @@ pub(crate) fn refuse_older_state(
         Err(StorageError::damaged(StoreState::PATH, 0, what))
     };
     if let Some((_, position)) = covered.iter().find(|(_, position)| position.generation > known) {
-        return refuse("cut files hold records".to_owned(), position.generation);
+        return refuse(format!("{} covers records", newest_closed(disk)?), position.generation);
     }
     for dir in log_directories(disk)? {
         let of_later = |name: &String| parse_segment_name(name).is_some_and(|(generation, _)| generation > known);
