@@ -240,7 +240,7 @@ fn a_cancelled_record_leaves_nothing() {
 /// An engine that took such a record for the end of the log would silently lose it and all behind it.
 #[test]
 fn a_record_of_a_newer_engine_is_refused_by_name() {
-    for (byte, found) in [(53, 2), (54, 9)] {
+    for (byte, found, known) in [(53, 3, 2), (54, 9, 1)] {
         let disk = MemoryDisk::new();
         let mut log = TestLog::new(&disk, 1, 0);
         log.append(3);
@@ -251,8 +251,8 @@ fn a_record_of_a_newer_engine_is_refused_by_name() {
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         disk.damage(FIRST, bytes.clone());
         let error = read_log(&disk, 1, None).unwrap_err();
-        let StorageError::NewerVersion { file, found: told, supported: 1 } = &error else { panic!("{error}") };
-        assert_eq!((file.as_str(), *told), (FIRST, u32::from(found)));
+        let StorageError::NewerVersion { file, found: told, supported } = &error else { panic!("{error}") };
+        assert_eq!((file.as_str(), *told, *supported), (FIRST, u32::from(found), known));
         // What an earlier use of the file left says nothing, of whatever version.
         bytes[28] ^= 1;
         let crc = crc32c::crc32c(&bytes[8..128]);

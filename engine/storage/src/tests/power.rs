@@ -375,7 +375,10 @@ fn a_state_file_of_before_is_refused() {
     with_cut.damage("state.hw", disk.contents("state.hw"));
     assert_ne!(before, disk.contents("state.hw"));
     let error = Life::start(&with_cut, &mut promised, 1).err().expect("it is refused").to_string();
-    assert!(error.contains("state.hw") && error.contains("cut files hold records of generation 3"), "{error}");
+    assert!(
+        error.contains("state.hw") && error.contains("cuts/cut-0000000001.cut covers records of generation 3"),
+        "{error}"
+    );
 }
 
 #[test]
