@@ -285,9 +285,12 @@ impl CoreLoop {
             frame.into()
         });
         let driver = &mut self.core.driver;
+        let mut is_full = false;
         self.streams.send_snapshot(snapshot.epoch, |stream| {
-            let has_room =
-                driver.unsent_bytes(stream) <= SUBSCRIBER_UNSENT_MAX && driver.makes_room_for(frame.len(), now);
+            // Once there is no room nobody else is looked for: that costs a look at every connection.
+            let has_read = driver.unsent_bytes(stream) <= SUBSCRIBER_UNSENT_MAX;
+            is_full = is_full || (has_read && !driver.makes_room_for(frame.len(), now));
+            let has_room = has_read && !is_full;
             if has_room {
                 driver.write(stream, frame.clone());
             }
