@@ -19,6 +19,7 @@ mod live;
 mod lossy;
 mod operating;
 mod overload;
+mod restart;
 mod rude;
 mod runtimes;
 mod sidecars;

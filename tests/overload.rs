@@ -3,19 +3,13 @@
 //! Not a measurement: no time is asserted, since the machine may be busy. Invariant: the program itself judges, by its
 //! exit code: views lost or counted twice, wrong lists, an engine that ended or took more than its memory.
 
-use crate::support::binaries::{binary, command};
+use crate::support::binaries::{binary, measuring};
 
 #[test]
 fn no_attack_harms_the_client_beside_it() {
-    let set = rustix::thread::sched_getaffinity(None).unwrap();
-    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
-    let mut command = command("overload");
-    let output = command
-        .arg(format!("--highwater={}", binary("highwater").display()))
+    let output = measuring("overload")
         .arg(format!("--loadgen={}", binary("loadgen").display()))
         .args(["--seconds=1", "--rate=5000", "--scale=5"])
-        .arg(format!("--engine-cpu={}", cpus[0]))
-        .arg(format!("--load-cpu={}", cpus[cpus.len() - 1]))
         .output()
         .unwrap();
     let (table, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));

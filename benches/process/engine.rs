@@ -1,6 +1,6 @@
 //! An engine as a child process, in a temporary directory, on one CPU.
 //!
-//! Invariant: the process never outlives its handle, and the directory goes after it.
+//! Invariant: the process never outlives its handle, and the directory goes after the last handle on it.
 
 use super::cpu;
 use anyhow::{Context, Result, bail};
@@ -9,8 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -41,22 +43,38 @@ pub struct Memory {
     pub limit_bytes: u64,
 }
 
+/// How long a start took, from the call that makes the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Until the line that it is ready: producers are let in.
+    pub ready: Duration,
+    /// Until it has published a snapshot: readers are answered.
+    pub snapshot: Duration,
+}
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
     child: Child,
     ready: Value,
-    folder: TempDir,
+    start: Start,
+    folder: Arc<TempDir>,
 }
 
 impl Engine {
-    /// Starts an engine under `runtime` and waits until it has published a snapshot.
+    /// Starts an engine under `runtime` in a directory of its own and waits until it has published a snapshot.
     ///
     /// # Errors
     /// When it does not get that far, with the end of its log.
     pub fn start(setup: &Setup, runtime: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("highwater-bench-").tempdir();
-        let folder = folder.context("no temporary directory; TMPDIR says where")?;
+        Self::start_in(&new_folder()?, setup, runtime)
+    }
+
+    /// Like [`start`](Self::start), in a directory where another engine may have been.
+    ///
+    /// # Errors
+    /// When it does not get that far, with the end of its log.
+    pub fn start_in(folder: &Arc<TempDir>, setup: &Setup, runtime: &str) -> Result<Self> {
         let log = File::create(folder.path().join("log")).context("the engine's log cannot be written")?;
         let mut command = Command::new(&setup.binary);
         // What the caller's environment says to other engines must not reach this one.
@@ -72,11 +90,17 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
+        let began = Instant::now();
         let child = cpu::spawn_on(setup.cpu, &mut command)?;
-        let mut engine = Self { child, ready: Value::Null, folder };
+        let start = Start { ready: Duration::ZERO, snapshot: Duration::ZERO };
+        let mut engine = Self { child, ready: Value::Null, start, folder: folder.clone() };
         let stdout = engine.child.stdout.take().context("the engine's stdout was not piped")?;
-        let ready = engine.ready_line(stdout).and_then(|line| engine.begin(&line));
-        ready.with_context(|| format!("{command:?}\n{}", engine.log_tail()))?;
+        let begun = engine.ready_line(stdout).and_then(|line| {
+            let ready = began.elapsed();
+            engine.begin(&line)?;
+            Ok(Start { ready, snapshot: began.elapsed() })
+        });
+        engine.start = begun.with_context(|| format!("{command:?}\n{}", engine.log_tail()))?;
         Ok(engine)
     }
 
@@ -113,6 +137,12 @@ impl Engine {
                 Err(_) => std::thread::sleep(POLL_EVERY),
             }
         }
+    }
+
+    /// How long the start took.
+    #[must_use]
+    pub fn started(&self) -> Start {
+        self.start
     }
 
     /// The process.
@@ -172,7 +202,11 @@ impl Engine {
         value.as_str().with_context(|| format!("the ready line misses an address: {}", self.ready))
     }
 
-    fn ask(&self, path: &str) -> Result<String> {
+    /// What it answers to a GET over HTTP.
+    ///
+    /// # Errors
+    /// When it does not answer, or not with success.
+    pub fn ask(&self, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", self.http()?);
         let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
         let mut answer = ureq::Agent::from(config).get(&url).call().with_context(|| url.clone())?;
@@ -205,6 +239,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends it by SIGKILL.
+    ///
+    /// # Errors
+    /// When it had ended before, with the end of its log.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().context("the engine cannot be killed")?;
+        let status = self.wait()?;
+        if status.signal() != Some(Signal::KILL.as_raw()) {
+            bail!("the engine had ended before, with {status}\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
     fn wait(&mut self) -> Result<ExitStatus> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -223,6 +270,15 @@ impl Engine {
         let lines: Vec<&str> = log.lines().collect();
         format!("the end of its log:\n{}", lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"))
     }
+}
+
+/// A directory for engines, below `TMPDIR`.
+///
+/// # Errors
+/// When none can be made there.
+pub fn new_folder() -> Result<Arc<TempDir>> {
+    let folder = tempfile::Builder::new().prefix("highwater-bench-").tempdir();
+    Ok(Arc::new(folder.context("no temporary directory; TMPDIR says where")?))
 }
 
 /// The engine's binary: the one given, or that beside this program, looked for before anything is started.
