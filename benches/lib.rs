@@ -9,7 +9,6 @@ pub mod batch;
 pub mod history;
 pub mod lanes;
 pub mod log;
-pub mod process;
 pub mod ranking;
 pub mod views;
 

@@ -24,4 +24,5 @@ mod rude;
 mod runtimes;
 mod sidecars;
 mod support;
+mod sweeps;
 mod tidy;

@@ -6,7 +6,7 @@
 use crate::attack::Attack;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use highwater_benches::process::engine::Engine;
+use highwater_loadgen::process::engine::Engine;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -122,7 +122,8 @@ impl Client {
 
 /// Asks for a list, each time over a new connection; returns how long answers took in microseconds, and the failures.
 fn read(url: &str, stop: &AtomicBool) -> (Histogram<u64>, u64) {
-    let mut took = Histogram::new(3).expect("3 digits are allowed");
+    let longest_us = 2 * READ_TIMEOUT.as_micros() as u64;
+    let mut took = Histogram::new_with_max(longest_us, 3).expect("a largest value and 3 digits are allowed");
     let mut failed = 0;
     while !stop.load(Ordering::Relaxed) {
         let config = ureq::Agent::config_builder().timeout_global(Some(READ_TIMEOUT)).proxy(None).build();

@@ -1,7 +1,7 @@
 //! A QUIC connection without manners, and where it goes.
 
 use anyhow::{Context, Result};
-use highwater_benches::process::engine::Engine;
+use highwater_loadgen::process::engine::Engine;
 use highwater_proto::{FrameHeader, FrameKind, Hello, HelloMode, PROTOCOL_VERSION, ProducerId};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};

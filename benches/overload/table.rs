@@ -4,7 +4,7 @@
 
 use crate::attack::Attack;
 use crate::client::Fared;
-use highwater_benches::process::engine::{Memory, metric};
+use highwater_loadgen::process::engine::{Memory, metric};
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -6,8 +6,8 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use highwater_benches::process::cpu;
-use highwater_benches::process::engine::{Engine, Setup, find_binary, new_folder};
+use highwater_loadgen::process::cpu;
+use highwater_loadgen::process::engine::{Engine, Setup, find_binary, new_folder};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -9,9 +9,9 @@ mod table;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use highwater_benches::process::{cpu, engine};
 use highwater_loadgen::machine::{Machine, kernel};
-use highwater_loadgen::run::RATE_PER_S_MAX;
+use highwater_loadgen::pace::RATE_PER_S_MAX;
+use highwater_loadgen::process::{cpu, engine};
 use highwater_loadgen::zipf::VIDEOS_MAX;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,9 +4,9 @@
 //! ended cleanly.
 
 use anyhow::{Context, Result, bail};
-use highwater_benches::process::cpu::{Meter, tick};
-use highwater_benches::process::engine::{Engine, Setup};
 use highwater_client::{ClientError, Subscriber};
+use highwater_loadgen::process::cpu::{Meter, tick};
+use highwater_loadgen::process::engine::{Engine, Setup};
 use highwater_loadgen::{Progress, Rate, Report, RunOptions, Target, run as run_load};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -109,8 +109,17 @@ async fn follow(subscriber: &mut Subscriber) -> Result<Infallible, ClientError> 
 fn loaded(engine: &Engine, load: Load) -> Result<Report> {
     let target = Target { client: engine.client()?, producers: 1, batch_views: BATCH_VIEWS, verify: None };
     let rate = Rate::PerSecond(load.rate_per_s);
-    let options =
-        RunOptions { target, rate, duration: load.duration, videos: load.videos, zipf: 1.0, ages: Vec::new(), seed: 1 };
+    let options = RunOptions {
+        target,
+        rate,
+        duration: load.duration,
+        videos: load.videos,
+        zipf: 1.0,
+        ages: Vec::new(),
+        seed: 1,
+        warm_up: Duration::ZERO,
+        prepared: 0,
+    };
     let outcome = run_load(&options, &Progress::new())?;
     if let Some(error) = outcome.failure {
         return Err(error.into());

@@ -11,8 +11,11 @@ use highwater_client::{ClientCertificate, ClientConfig, ClientError, read_token_
 use highwater_proto::{BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 
 use crate::error::LoadError;
+use crate::measure::{CompareArgs, SweepArgs};
+use crate::pace::{RATE_PER_S_MAX, Rate};
+use crate::recurring::PREPARED_MAX;
 use crate::replay::{ReplayOptions, Shift, Speed};
-use crate::run::{RATE_PER_S_MAX, Rate, RunOptions};
+use crate::run::RunOptions;
 use crate::send::{PRODUCERS_MAX, Target};
 use crate::zipf::VIDEOS_MAX;
 
@@ -31,16 +34,20 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The two kinds of load.
+/// Loads, and measurements that make several of them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Send generated views at a set rate, open loop.
     Run(RunArgs),
     /// Send the views of a CSV file (header video_id,ts_ms,user_id,region,device; .gz by extension).
     Replay(ReplayArgs),
+    /// Start an engine and find the highest rate that it holds.
+    Sweep(SweepArgs),
+    /// Start two engines in turn, under the same load, and compare them.
+    Compare(CompareArgs),
 }
 
-/// What both commands need.
+/// What both loads need.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     /// Address of any core of the engine.
@@ -95,6 +102,13 @@ pub struct RunArgs {
     /// For how long views are made.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub duration: Duration,
+    /// Leave what is planned in the beginning out of latencies and rate.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = age)]
+    pub warm_up: Duration,
+    /// Make at least so many views ahead, 45 bytes each, and send their batches over and over, each time under a fresh
+    /// sequence and time; 0 makes each as it is sent.
+    #[arg(long, value_name = "VIEWS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=PREPARED_MAX))]
+    pub prepared: u64,
     /// Distinct videos to draw from.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(VIDEOS_MAX)))]
     pub videos: u32,
@@ -161,6 +175,8 @@ impl RunArgs {
             target: self.target.target()?,
             rate: self.rate,
             duration: self.duration,
+            warm_up: self.warm_up,
+            prepared: self.prepared,
             videos: self.videos,
             zipf: self.zipf,
             ages: self.age.clone(),
@@ -180,7 +196,7 @@ impl ReplayArgs {
     }
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate::Max);
     }
@@ -188,20 +204,20 @@ fn rate(text: &str) -> Result<Rate, String> {
     number.map(Rate::PerSecond).ok_or_else(|| format!("1 to {RATE_PER_S_MAX} views per second, or max"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
     let parsed = parsed.filter(|parsed| !parsed.is_zero());
     parsed.ok_or_else(|| "a time above 0 with its unit, such as 500ms, 10s, 2m or 1h".to_owned())
 }
 
-fn age(text: &str) -> Result<Duration, String> {
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok());
     let days = days.map(|days| Duration::from_hours(24 * u64::from(days)));
     let parsed = || text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
     days.or_else(parsed).ok_or_else(|| "a time with its unit, such as 0s, 90m, 25h or 40d".to_owned())
 }
 
-fn exponent(text: &str) -> Result<f64, String> {
+pub(crate) fn exponent(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
     number.ok_or_else(|| "a number from 0 upward, such as 1.0".to_owned())
 }
@@ -267,6 +283,12 @@ mod tests {
             "run --engine=h:1 --ca=c --batch=8193",
             "run --engine=h:1 --ca=c --videos=0",
             "run --engine=h:1 --ca=c --producers=0",
+            "run --engine=h:1 --ca=c --prepared=-1",
+            "run --engine=h:1 --ca=c --warm-up=2",
+            "sweep --p99-max=10",
+            "sweep --prepared=0",
+            "compare a",
+            "compare a b --rounds=0",
             "replay --engine=h:1 --ca=c",
             "replay f --engine=h:1 --ca=c --speed=2",
             "replay f --engine=h:1 --ca=c --shift-ms=1 --shift-to-now",

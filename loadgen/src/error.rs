@@ -96,6 +96,12 @@ pub enum LoadError {
     /// The connection to the engine failed for good.
     #[error(transparent)]
     Client(ClientError),
+    /// An engine that was to be measured could not be started, watched or ended.
+    #[error("{0:#}")]
+    Engine(#[from] anyhow::Error),
+    /// A measurement that would say nothing.
+    #[error("nothing was measured: {0}")]
+    Measurement(String),
     /// The asynchronous runtime or a task of it failed.
     #[error("the generator's own runtime failed: {0}")]
     Runtime(String),

@@ -10,25 +10,33 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod campaign;
 pub mod csv;
 pub mod error;
+pub mod figures;
 pub mod http;
 pub mod machine;
+pub mod measure;
 pub mod oracle;
+pub mod pace;
+pub mod process;
 pub mod progress;
 mod records;
+pub mod recurring;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod seconds;
 pub mod send;
+pub mod series;
 pub mod tally;
 pub mod verify;
 pub mod zipf;
 
 pub use error::LoadError;
+pub use pace::Rate;
 pub use progress::Progress;
 pub use replay::{ReplayOptions, Shift, Speed, replay};
 pub use report::{AckLatency, Outcome, Report};
-pub use run::{Rate, RunOptions, run};
+pub use run::{RunOptions, run};
 pub use send::Target;

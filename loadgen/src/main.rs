@@ -3,11 +3,13 @@
 //! All work is in the library. Invariant: exit code 0 only if everything was acknowledged and, where asked for,
 //! verified; 1 otherwise; 2 for wrong usage.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use highwater_loadgen::args::{Cli, Command};
+use highwater_loadgen::measure::{compare, sweep};
 use highwater_loadgen::progress::ProgressView;
 use highwater_loadgen::{LoadError, Outcome, Progress, replay, run};
 use tracing_subscriber::EnvFilter;
@@ -19,46 +21,49 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match execute(&cli) {
-        Ok((outcome, report)) => conclude(&outcome, report),
-        Err(error) => refuse(&error),
-    }
-}
-
-fn execute(cli: &Cli) -> Result<(Outcome, Option<PathBuf>), LoadError> {
-    let progress = Progress::new();
-    let view = |progress| ProgressView::start(progress);
-    match &cli.command {
+    let concluded = match &cli.command {
         Command::Run(args) => {
-            let options = args.options()?;
-            let _view = view(progress.clone());
-            Ok((run(&options, &progress)?, args.target.report.clone()))
+            args.options().and_then(|options| load(args.target.report.as_deref(), |to| run(&options, to)))
         }
         Command::Replay(args) => {
-            let options = args.options()?;
-            let _view = view(progress.clone());
-            Ok((replay(&options, &progress)?, args.target.report.clone()))
+            args.options().and_then(|options| load(args.target.report.as_deref(), |to| replay(&options, to)))
         }
-    }
+        Command::Sweep(args) => sweep(args).map(|()| ExitCode::SUCCESS),
+        Command::Compare(args) => compare(args).map(|()| ExitCode::SUCCESS),
+    };
+    concluded.unwrap_or_else(|error| refuse(&error))
 }
 
-fn conclude(outcome: &Outcome, report: Option<PathBuf>) -> ExitCode {
-    match outcome.report.to_json() {
-        Ok(json) => println!("{json}"),
-        Err(error) => return refuse(&error),
-    }
-    if let Some(path) = report
-        && let Err(error) = outcome.report.write(&path)
-    {
-        return refuse(&error);
+/// Carries out a load beside its progress bar, and tells what came of it.
+fn load(
+    report: Option<&Path>,
+    carry_out: impl FnOnce(&Arc<Progress>) -> Result<Outcome, LoadError>,
+) -> Result<ExitCode, LoadError> {
+    let progress = Progress::new();
+    let view = ProgressView::start(progress.clone());
+    let outcome = carry_out(&progress);
+    drop(view);
+    conclude(&outcome?, report)
+}
+
+fn conclude(outcome: &Outcome, report: Option<&Path>) -> Result<ExitCode, LoadError> {
+    println!("{}", outcome.report.to_json()?);
+    if let Some(path) = report {
+        outcome.report.write(path)?;
     }
     for difference in &outcome.differences {
         eprintln!("loadgen: differs: {difference}");
     }
-    if let Some(error) = &outcome.failure {
-        return refuse(error);
+    if !outcome.report.generator.valid {
+        let late = outcome.report.generator.late_us_p99;
+        eprintln!(
+            "loadgen: the generator itself was {late} us behind its plan (p99): latencies are not the engine's alone"
+        );
     }
-    if outcome.succeeded() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if let Some(error) = &outcome.failure {
+        return Ok(refuse(error));
+    }
+    Ok(if outcome.succeeded() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn refuse(error: &LoadError) -> ExitCode {

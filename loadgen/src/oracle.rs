@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use highwater_proto::RefusedRange;
+
+use crate::recurring::Recurring;
 
 /// A video's dense number within one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +98,9 @@ impl MinuteCounts {
 #[derive(Debug)]
 pub struct Oracle {
     minutes: BTreeMap<MinuteIndex, MinuteCounts>,
+    /// How often each recurring batch was counted in a minute.
+    recurred: BTreeMap<MinuteIndex, Vec<u32>>,
+    recurring: Option<Arc<Recurring>>,
     video_count: u32,
     views: u64,
     undecidable_views: u64,
@@ -104,7 +110,37 @@ impl Oracle {
     /// An oracle over videos `0..video_count`.
     #[must_use]
     pub fn new(video_count: u32) -> Self {
-        Self { minutes: BTreeMap::new(), video_count, views: 0, undecidable_views: 0 }
+        Self {
+            minutes: BTreeMap::new(),
+            recurred: BTreeMap::new(),
+            recurring: None,
+            video_count,
+            views: 0,
+            undecidable_views: 0,
+        }
+    }
+
+    /// An oracle that also takes batches which recur.
+    #[must_use]
+    pub fn with_recurring(self, recurring: Arc<Recurring>) -> Self {
+        Self { recurring: Some(recurring), ..self }
+    }
+
+    /// Adds the views of a recurring batch, all at one time, but for those refused, as [`Oracle::add_batch`] does.
+    /// Nothing is added to an oracle without recurring batches.
+    pub fn add_recurring(&mut self, number: u32, timestamp_ms: u64, refused: &[RefusedRange]) {
+        let Some(recurring) = self.recurring.clone() else {
+            return;
+        };
+        let videos = recurring.videos(number);
+        if refused.is_empty() {
+            self.views += videos.len() as u64;
+            let uses = self.recurred.entry(MinuteIndex::of_ms(timestamp_ms));
+            uses.or_insert_with(|| vec![0; recurring.batch_count() as usize])[number as usize] += 1;
+        } else {
+            let rows: Vec<Row> = videos.iter().map(|&video| Row { video, timestamp_ms }).collect();
+            self.add_batch(&rows, refused);
+        }
     }
 
     /// Adds a batch's views but for those refused. Ranges that do not say which views they mean (first = `u32::MAX`)
@@ -150,7 +186,7 @@ impl Oracle {
     /// The latest minute with a view.
     #[must_use]
     pub fn minute_max(&self) -> Option<MinuteIndex> {
-        self.minutes.keys().next_back().copied()
+        self.minutes.keys().next_back().copied().max(self.recurred.keys().next_back().copied())
     }
 
     /// Views per video within `minutes`.
@@ -158,11 +194,25 @@ impl Oracle {
     pub fn totals(&self, minutes: Range<MinuteIndex>) -> Vec<u64> {
         let mut totals = vec![0; self.video_count as usize];
         if minutes.start < minutes.end {
-            for counts in self.minutes.range(minutes).map(|(_, counts)| counts) {
+            for counts in self.minutes.range(minutes.clone()).map(|(_, counts)| counts) {
                 counts.add_to(&mut totals);
             }
+            self.add_recurred(minutes, &mut totals);
         }
         totals
+    }
+
+    fn add_recurred(&self, minutes: Range<MinuteIndex>, totals: &mut [u64]) {
+        let Some(recurring) = &self.recurring else {
+            return;
+        };
+        for number in 0..recurring.batch_count() {
+            let uses: u64 =
+                self.recurred.range(minutes.clone()).map(|(_, uses)| u64::from(uses[number as usize])).sum();
+            if uses > 0 {
+                recurring.videos(number).iter().for_each(|video| totals[video.0 as usize] += uses);
+            }
+        }
     }
 
     /// The `k` most viewed videos within `minutes`: count descending, then id ascending by bytes; never a count of 0.
@@ -201,6 +251,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::zipf::ViewGenerator;
 
     struct Names(u32);
 
@@ -257,6 +308,29 @@ mod tests {
         assert_eq!(listed, [("v002", 2), ("v003", 1), ("v004", 1)]);
         assert_eq!(oracle.top(all(), 2, &Names(4)).len(), 2);
         assert!(Oracle::new(4).top(all(), 2, &Names(4)).is_empty());
+    }
+
+    #[test]
+    fn a_recurring_batch_counts_as_its_views_would_one_by_one() {
+        let generator = ViewGenerator::new(50, 1.0, 1).unwrap();
+        let recurring = Recurring::make(&generator, 200, 40).unwrap();
+        let mut oracle = Oracle::new(50).with_recurring(recurring.clone());
+        let mut plain = Oracle::new(50);
+        let uses = [(0, 1000), (3, 61_000), (0, 62_000), (4, 62_000), (0, 119_000), (1, 300_000), (2, 301_000)];
+        for (number, timestamp_ms) in uses {
+            let ranges = if number == 4 { vec![refused(3, 30)] } else { vec![] };
+            oracle.add_recurring(number, timestamp_ms, &ranges);
+            let rows: Vec<Row> = recurring.videos(number).iter().map(|video| row(video.0, timestamp_ms)).collect();
+            plain.add_batch(&rows, &ranges);
+        }
+        assert_eq!((oracle.views(), oracle.minute_max()), (plain.views(), plain.minute_max()));
+        for minutes in
+            [all(), MinuteIndex(1)..MinuteIndex(2), MinuteIndex(0)..MinuteIndex(5), MinuteIndex(2)..MinuteIndex(5)]
+        {
+            assert_eq!(oracle.totals(minutes.clone()), plain.totals(minutes));
+        }
+        oracle.add_recurring(0, 0, &[refused(u32::MAX, 1)]);
+        assert_eq!(oracle.undecidable_views(), 40);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::error::LoadError;
 use crate::oracle::Row;
 use crate::progress::Progress;
 use crate::report::Outcome;
-use crate::send::{Due, Start, Target, Workload, carry_out, wall_ms};
+use crate::run::carry_out;
+use crate::send::{Due, Next, Start, Target, Workload, wall_ms};
 
 /// At a set speed a batch covers at most this much of the plan, so that sparse views are not held back until it is
 /// full.
@@ -61,7 +62,7 @@ pub fn replay(options: &ReplayOptions, progress: &Arc<Progress>) -> Result<Outco
     let shift_ms = shift_ms(&file, options.shift, wall_ms());
     check_shift(&file, shift_ms)?;
     let workload = Replayed { file, shift_ms, speed: options.speed, next: 0, planned: Duration::ZERO, first_ms: None };
-    carry_out(&options.target, workload, progress, shift_ms)
+    carry_out(&options.target, workload, progress, Duration::ZERO, shift_ms)
 }
 
 fn shift_ms(file: &ViewsFile, shift: Shift, now_ms: u64) -> i64 {
@@ -124,7 +125,7 @@ impl Workload for Replayed {
         self.file.len() as u64
     }
 
-    fn fill(&mut self, batch: &mut BatchBuilder, rows: &mut Vec<Row>, _start: Start) -> Result<Option<Due>, LoadError> {
+    fn fill(&mut self, batch: &mut BatchBuilder, rows: &mut Vec<Row>, _: Start) -> Result<Option<Next>, LoadError> {
         let mut batch_starts = None;
         while self.next < self.file.len() {
             let view = self.file.view(self.next);
@@ -146,10 +147,11 @@ impl Workload for Replayed {
             self.planned = planned;
             self.next += 1;
         }
-        Ok(batch_starts.map(|_| match self.speed {
+        let due = match self.speed {
             Speed::Max => Due::AtOnce,
             Speed::Times(_) => Due::After(self.planned),
-        }))
+        };
+        Ok(batch_starts.map(|_| Next { due, recurring: None }))
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
             let mut rows = Vec::new();
             match workload.fill(&mut batch, &mut rows, Start::now()).unwrap() {
                 None => return all,
-                Some(due) => {
+                Some(Next { due, .. }) => {
                     assert_eq!(batch.len() as usize, rows.len());
                     batch.encode(ProducerId(1), Sequence(1));
                     all.push((due, rows));

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use highwater_proto::ViewRefusal;
 use serde::Serialize;
 
 use crate::error::LoadError;
+use crate::figures::Figures;
 use crate::machine::{self, Machine};
 use crate::send::Start;
+use crate::series::Second;
 use crate::tally::Tally;
-use crate::verify::Verification;
 
 /// Microseconds from a batch's planned time (at full speed: from being handed over) to its acknowledgement.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -26,8 +28,49 @@ pub struct AckLatency {
     pub p99: u64,
     /// 999 of 1000.
     pub p999: u64,
+    /// 9999 of 10 000.
+    pub p9999: u64,
     /// The longest.
     pub max: u64,
+}
+
+/// Whether the generator kept to its plan: else latencies are its own as much as the engine's.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Punctuality {
+    /// 99 of 100 batches left at most so long after their planned time, where the engine was not what held them up,
+    /// microseconds.
+    pub late_us_p99: u64,
+    /// The latest.
+    pub late_us_max: u64,
+    /// CPU time of the generator, in percent of one CPU.
+    pub cpu_percent: f64,
+    /// Whether `late_us_p99` is within 2 ms; if not, the run says nothing about the engine.
+    pub valid: bool,
+}
+
+impl Punctuality {
+    pub(crate) fn of(figures: &Figures, cpu_percent: f64) -> Self {
+        Self {
+            late_us_p99: figures.late_us.value_at_quantile(0.99),
+            late_us_max: figures.late_us.max(),
+            cpu_percent,
+            valid: figures.punctual(),
+        }
+    }
+}
+
+impl AckLatency {
+    pub(crate) fn of(figures: &Figures) -> Self {
+        let latency_us = |quantile| figures.latency_us.value_at_quantile(quantile);
+        Self {
+            p50: latency_us(0.5),
+            p90: latency_us(0.9),
+            p99: latency_us(0.99),
+            p999: latency_us(0.999),
+            p9999: latency_us(0.9999),
+            max: figures.latency_us.max(),
+        }
+    }
 }
 
 /// Everything a load has to tell.
@@ -59,7 +102,9 @@ pub struct Report {
     pub verified_epoch: Option<u64>,
     /// Seconds from start to the last acknowledgement.
     pub duration_s: f64,
-    /// Views acknowledged per second of that.
+    /// Seconds of that at the beginning which are in no latency and no rate.
+    pub warm_up_s: f64,
+    /// Views acknowledged per second after the warm-up.
     pub rate_per_s: f64,
     /// Views sent in the leanest whole second; null for less than a second.
     pub sent_in_a_second_min: Option<u64>,
@@ -71,6 +116,8 @@ pub struct Report {
     pub distinct_videos: u64,
     /// Latency of acknowledgements.
     pub ack_latency_us: AckLatency,
+    /// The generator itself.
+    pub generator: Punctuality,
     /// What ended the load early; null if nothing did.
     pub failure: Option<String>,
     /// The machine it ran on.
@@ -84,47 +131,37 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(
-        tally: &Tally,
-        start: Start,
-        reconnects: u64,
-        shift_ms: i64,
-        verification: Option<&Verification>,
-        failure: Option<&LoadError>,
-    ) -> Self {
+    /// What the figures of the last stretch say; the check and what else the load as a whole knows is left to be filled
+    /// in.
+    pub(crate) fn new(tally: &Tally, start: Start, warm_up: Duration, cpu_percent: f64) -> Self {
+        let figures = &tally.figures;
         let duration =
-            tally.last_acked_at.map(|last| last.saturating_duration_since(start.instant)).unwrap_or_default();
-        let views_acked = tally.views_acked();
-        let answered = tally.views_acked().max(1) as f64;
-        let reasons = ViewRefusal::ALL.iter().zip(tally.views_refused);
-        let latency_us = |quantile| tally.latency_us.value_at_quantile(quantile);
+            figures.last_acked_at.map(|last| last.saturating_duration_since(start.instant)).unwrap_or_default();
+        let views_acked = figures.views_acked();
+        let reasons = ViewRefusal::ALL.iter().zip(figures.views_refused);
         Self {
-            views_sent: tally.views_sent,
+            views_sent: figures.views_sent,
             views_acked,
-            views_counted: tally.views_counted,
-            duplicates: tally.views_duplicate,
-            refused: tally.views_refused.iter().sum(),
+            views_counted: figures.views_counted,
+            duplicates: figures.views_duplicate,
+            refused: figures.views_refused.iter().sum(),
             refused_by_reason: reasons.map(|(reason, views)| (reason.as_str(), views)).collect(),
-            batches_sent: tally.batches_sent,
-            retries: tally.retries,
-            reconnects,
-            shift_ms,
-            verified: verification.map(|verification| verification.verified),
-            verified_epoch: verification.and_then(|verification| verification.epoch),
+            batches_sent: figures.batches_sent,
+            retries: figures.retries,
+            reconnects: 0,
+            shift_ms: 0,
+            verified: None,
+            verified_epoch: None,
             duration_s: duration.as_secs_f64(),
-            rate_per_s: views_acked as f64 / duration.as_secs_f64().max(1e-6),
-            sent_in_a_second_min: tally.sent_seconds.views_min(),
-            acked_in_a_second_min: tally.acked_seconds.views_min(),
-            bytes_per_view: tally.frame_bytes as f64 / answered,
+            warm_up_s: warm_up.as_secs_f64(),
+            rate_per_s: figures.rate_per_s(),
+            sent_in_a_second_min: figures.sent_seconds.views_min(),
+            acked_in_a_second_min: figures.acked_seconds.views_min(),
+            bytes_per_view: figures.frame_bytes as f64 / views_acked.max(1) as f64,
             distinct_videos: tally.distinct_videos(),
-            ack_latency_us: AckLatency {
-                p50: latency_us(0.5),
-                p90: latency_us(0.9),
-                p99: latency_us(0.99),
-                p999: latency_us(0.999),
-                max: tally.latency_us.max(),
-            },
-            failure: failure.map(ToString::to_string),
+            ack_latency_us: AckLatency::of(figures),
+            generator: Punctuality::of(figures, cpu_percent),
+            failure: None,
             machine: Machine::this(),
             kernel: machine::kernel(),
             commit: machine::commit(),
@@ -155,6 +192,8 @@ impl Report {
 pub struct Outcome {
     /// All figures.
     pub report: Report,
+    /// Rates and latencies second by second.
+    pub seconds: Vec<Second>,
     /// Where the engine's answers differ from the exact counts; the first few per period.
     pub differences: Vec<String>,
     /// What ended the load early.

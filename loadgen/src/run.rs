@@ -1,31 +1,22 @@
 //! Generated load at a set rate: `loadgen run`, and the load of the engine's demo.
 //!
-//! Pacing is by plan: view number v happens at start + v / rate, and a batch leaves when its last view has happened.
-//! Invariant: which views batch g holds depends on the options alone, not on the engine.
+//! Batches are generated as they are sent, or made ahead and sent over and over. Invariant: which views batch g holds
+//! depends on the options alone, not on the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_proto::{BatchBuilder, Pushed};
 
+use crate::campaign::Campaign;
 use crate::error::LoadError;
 use crate::oracle::Row;
+use crate::pace::{Plan, Rate};
 use crate::progress::Progress;
+use crate::recurring::Recurring;
 use crate::report::Outcome;
-use crate::send::{Due, Start, Target, Workload, carry_out, wall_ms};
+use crate::send::{Next, Start, Target, Workload, wall_ms};
 use crate::zipf::{GeneratedIds, VIEW_BYTES_MAX, ViewGenerator};
-
-/// Highest rate that can be asked for, views per second.
-pub const RATE_PER_S_MAX: u64 = 1_000_000_000;
-
-/// How fast views are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
-    /// So many views per second, open loop.
-    PerSecond(u64),
-    /// As fast as the engine answers.
-    Max,
-}
 
 /// What to generate and where to send it.
 #[derive(Debug, Clone)]
@@ -36,6 +27,10 @@ pub struct RunOptions {
     pub rate: Rate,
     /// For how long views are made; answers are waited for beyond it.
     pub duration: Duration,
+    /// What is planned within so much of it is sent, but in no latency and no rate.
+    pub warm_up: Duration,
+    /// At least so many views are made ahead, and their batches sent over and over; 0 generates each as it is sent.
+    pub prepared: u64,
     /// Distinct videos that views are drawn from.
     pub videos: u32,
     /// Zipf exponent of their popularity; 0 is uniform.
@@ -52,67 +47,54 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps the load from starting; later failures are in the outcome.
 pub fn run(options: &RunOptions, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
-    let workload = Generated::new(options)?;
-    carry_out(&options.target, workload, progress, 0)
+    let generator = ViewGenerator::new(options.videos, options.zipf, options.seed)?;
+    let plan = Plan::new(options.rate, options.duration, options.target.batch_views)?;
+    if options.prepared == 0 {
+        let workload = Generated::new(generator, plan, &options.ages);
+        carry_out(&options.target, workload, progress, options.warm_up, 0)
+    } else {
+        if options.ages.iter().any(|age| !age.is_zero()) {
+            return Err(LoadError::Option {
+                option: "prepared",
+                value: options.prepared.to_string(),
+                reason: "batches made ahead have views of one time; leave out --age".into(),
+            });
+        }
+        let recurring = Recurring::make(&generator, options.prepared, options.target.batch_views)?;
+        let workload = Recurred::new(&generator, recurring, plan);
+        carry_out(&options.target, workload, progress, options.warm_up, 0)
+    }
 }
 
-/// The generated batches in order.
+/// A load of one stretch.
+pub(crate) fn carry_out<W: Workload>(
+    target: &Target,
+    workload: W,
+    progress: &Arc<Progress>,
+    warm_up: Duration,
+    shift_ms: i64,
+) -> Result<Outcome, LoadError> {
+    let mut campaign = Campaign::open(target, workload, progress)?;
+    campaign.stretch(warm_up)?;
+    Ok(campaign.conclude(shift_ms))
+}
+
+/// Batches that are generated as they are sent.
 #[derive(Debug)]
 struct Generated {
     generator: ViewGenerator,
     ids: GeneratedIds,
-    batch_views: u64,
-    pace: Pace,
+    plan: Plan,
     /// At least one.
     ages_ms: Vec<u64>,
     next_batch: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Pace {
-    Planned { rate_per_s: u64, views: u64 },
-    Max { duration: Duration },
-}
-
 impl Generated {
-    fn new(options: &RunOptions) -> Result<Self, LoadError> {
-        let generator = ViewGenerator::new(options.videos, options.zipf, options.seed)?;
-        let pace = match options.rate {
-            Rate::Max => Pace::Max { duration: options.duration },
-            Rate::PerSecond(rate_per_s) => {
-                Pace::Planned { rate_per_s, views: planned_views(rate_per_s, options.duration)? }
-            }
-        };
-        let ages = options.ages.iter().map(|age| age.as_millis() as u64);
-        Ok(Self {
-            ids: generator.ids(),
-            generator,
-            batch_views: u64::from(options.target.batch_views),
-            pace,
-            ages_ms: if options.ages.is_empty() { vec![0] } else { ages.collect() },
-            next_batch: 0,
-        })
+    fn new(generator: ViewGenerator, plan: Plan, ages: &[Duration]) -> Self {
+        let ages_ms = if ages.is_empty() { vec![0] } else { ages.iter().map(|age| age.as_millis() as u64).collect() };
+        Self { ids: generator.ids(), generator, plan, ages_ms, next_batch: 0 }
     }
-}
-
-fn planned_views(rate_per_s: u64, duration: Duration) -> Result<u64, LoadError> {
-    let invalid =
-        |reason: &str| LoadError::Option { option: "rate", value: rate_per_s.to_string(), reason: reason.into() };
-    if rate_per_s == 0 || rate_per_s > RATE_PER_S_MAX {
-        return Err(invalid("1 to 1000000000 views per second, or max, are allowed"));
-    }
-    let views = u128::from(rate_per_s) * duration.as_millis() / 1000;
-    match u64::try_from(views) {
-        Ok(0) => Err(invalid("not one view falls into --duration; raise one of them")),
-        Ok(views) => Ok(views),
-        Err(_) => Err(invalid("more views than can be numbered; shorten --duration")),
-    }
-}
-
-/// The time until view `number` has happened.
-fn happened(number: u64, rate_per_s: u64) -> Duration {
-    let nanoseconds = u128::from(number) * 1_000_000_000 / u128::from(rate_per_s);
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
 impl Workload for Generated {
@@ -123,46 +105,81 @@ impl Workload for Generated {
     }
 
     fn views_planned(&self) -> u64 {
-        match self.pace {
-            Pace::Planned { views, .. } => views,
-            Pace::Max { .. } => 0,
-        }
+        self.plan.views()
     }
 
-    fn fill(&mut self, batch: &mut BatchBuilder, rows: &mut Vec<Row>, start: Start) -> Result<Option<Due>, LoadError> {
-        let number = self.next_batch;
-        let first = number * self.batch_views;
-        let (views, due) = match self.pace {
-            Pace::Planned { views, .. } if first >= views => return Ok(None),
-            Pace::Planned { views, rate_per_s } => {
-                let count = self.batch_views.min(views - first);
-                (count, Due::After(happened(first + count, rate_per_s)))
-            }
-            Pace::Max { duration } if start.instant.elapsed() >= duration => return Ok(None),
-            Pace::Max { .. } => (self.batch_views, Due::AtOnce),
+    fn fill(&mut self, batch: &mut BatchBuilder, rows: &mut Vec<Row>, start: Start) -> Result<Option<Next>, LoadError> {
+        let Some(planned) = self.plan.batch(self.next_batch, start) else {
+            return Ok(None);
         };
-        self.next_batch += 1;
         let now_ms = wall_ms();
-        let mut draws = self.generator.batch(number);
-        for view in 0..views {
-            let due_ms = match self.pace {
-                Pace::Planned { rate_per_s, .. } => start.wall_ms + (first + view) * 1000 / rate_per_s,
-                Pace::Max { .. } => now_ms,
-            };
-            let age_ms = self.ages_ms[((first + view) % self.ages_ms.len() as u64) as usize];
-            let timestamp_ms = due_ms.saturating_sub(age_ms);
+        let mut draws = self.generator.batch(self.next_batch);
+        self.next_batch += 1;
+        for number in planned.first..planned.first + planned.views {
+            let age_ms = self.ages_ms[(number % self.ages_ms.len() as u64) as usize];
+            let timestamp_ms = self.plan.time_ms(number, start, now_ms).saturating_sub(age_ms);
             let draw = draws.draw();
             let pushed = batch.push(&draw.view(timestamp_ms)).map_err(highwater_client::ClientError::from)?;
             if pushed == Pushed::Full {
-                return Err(too_large(self.batch_views, view));
+                return Err(too_large(planned.views, number - planned.first));
             }
             rows.push(Row { video: draw.video, timestamp_ms });
         }
-        Ok(Some(due))
+        Ok(Some(Next { due: planned.due, recurring: None }))
     }
 }
 
-fn too_large(batch_views: u64, fitting: u64) -> LoadError {
+/// Batches that were made ahead, one after the other and from the beginning again, across stretches.
+#[derive(Debug)]
+pub(crate) struct Recurred {
+    ids: GeneratedIds,
+    recurring: Arc<Recurring>,
+    plan: Plan,
+    /// Of the plan.
+    next_batch: u64,
+    next_recurring: u32,
+}
+
+impl Recurred {
+    pub(crate) fn new(generator: &ViewGenerator, recurring: Arc<Recurring>, plan: Plan) -> Self {
+        let plan = plan.of_whole_batches();
+        Self { ids: generator.ids(), recurring, plan, next_batch: 0, next_recurring: 0 }
+    }
+
+    /// Goes on by another plan.
+    pub(crate) fn follow(&mut self, plan: Plan) {
+        (self.plan, self.next_batch) = (plan.of_whole_batches(), 0);
+    }
+}
+
+impl Workload for Recurred {
+    type Ids = GeneratedIds;
+
+    fn ids(&self) -> &GeneratedIds {
+        &self.ids
+    }
+
+    fn views_planned(&self) -> u64 {
+        self.plan.views()
+    }
+
+    fn recurring(&self) -> Option<Arc<Recurring>> {
+        Some(self.recurring.clone())
+    }
+
+    fn fill(&mut self, _: &mut BatchBuilder, _: &mut Vec<Row>, start: Start) -> Result<Option<Next>, LoadError> {
+        let Some(planned) = self.plan.batch(self.next_batch, start) else {
+            return Ok(None);
+        };
+        let number = self.next_recurring;
+        self.next_batch += 1;
+        self.next_recurring = (number + 1) % self.recurring.batch_count();
+        let timestamp_ms = self.plan.time_ms(planned.first, start, wall_ms());
+        Ok(Some(Next { due: planned.due, recurring: Some((number, timestamp_ms)) }))
+    }
+}
+
+pub(crate) fn too_large(batch_views: u64, fitting: u64) -> LoadError {
     LoadError::Option {
         option: "batch",
         value: batch_views.to_string(),
@@ -172,26 +189,14 @@ fn too_large(batch_views: u64, fitting: u64) -> LoadError {
 
 #[cfg(test)]
 mod tests {
-    use highwater_client::ClientConfig;
     use highwater_proto::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX, Batch, FRAME_HEADER_BYTES, ProducerId, Sequence};
 
     use super::*;
+    use crate::send::Due;
 
-    fn options(rate: Rate) -> RunOptions {
-        RunOptions {
-            target: Target {
-                client: ClientConfig::new("localhost:1", ""),
-                producers: 1,
-                batch_views: 1000,
-                verify: None,
-            },
-            rate,
-            duration: Duration::from_millis(2500),
-            videos: 500,
-            zipf: 1.0,
-            ages: Vec::new(),
-            seed: 1,
-        }
+    fn generated(rate_per_s: u64, ages: &[Duration]) -> Generated {
+        let plan = Plan::new(Rate::PerSecond(rate_per_s), Duration::from_millis(2500), 1000).unwrap();
+        Generated::new(ViewGenerator::new(500, 1.0, 1).unwrap(), plan, ages)
     }
 
     fn builder() -> BatchBuilder {
@@ -199,15 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_spreads_exactly_the_views_asked_for() {
-        let mut workload = Generated::new(&options(Rate::PerSecond(1300))).unwrap();
+    fn rows_are_the_views_of_the_batch_and_none_happens_after_it_leaves() {
+        let mut workload = generated(1300, &[]);
         let start = Start::now();
         let mut batch = builder();
         let mut total = 0;
         let mut dues = Vec::new();
         loop {
             let mut rows = Vec::new();
-            let Some(Due::After(due)) = workload.fill(&mut batch, &mut rows, start).unwrap() else {
+            let Some(Next { due: Due::After(due), .. }) = workload.fill(&mut batch, &mut rows, start).unwrap() else {
                 break;
             };
             assert_eq!(batch.len() as usize, rows.len());
@@ -217,7 +222,6 @@ mod tests {
                 assert_eq!(row.timestamp_ms, view.timestamp_ms);
                 assert_eq!(view.video_id.as_bytes(), crate::zipf::video_id(row.video));
                 assert!(view.user_id.len() >= 12 && !view.region.is_empty() && !view.device.is_empty());
-                // A view never happens after its batch leaves.
                 assert!(view.timestamp_ms - start.wall_ms <= due.as_millis() as u64);
             }
             total += rows.len();
@@ -229,8 +233,7 @@ mod tests {
 
     #[test]
     fn ages_are_taken_in_turn() {
-        let ages = [0, 3600, 90_000].map(Duration::from_secs).to_vec();
-        let mut workload = Generated::new(&RunOptions { ages, ..options(Rate::PerSecond(1000)) }).unwrap();
+        let mut workload = generated(1000, &[0, 3600, 90_000].map(Duration::from_secs));
         let (mut rows, start) = (Vec::new(), Start::now());
         workload.fill(&mut builder(), &mut rows, start).unwrap();
         let age_ms = |number: usize| start.wall_ms + number as u64 - rows[number].timestamp_ms;
@@ -238,19 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn impossible_rates_are_usage_errors() {
-        for rate in [0, RATE_PER_S_MAX + 1] {
-            assert!(Generated::new(&options(Rate::PerSecond(rate))).unwrap_err().is_usage());
-        }
-        let short = RunOptions { duration: Duration::from_millis(1), ..options(Rate::PerSecond(10)) };
-        assert!(Generated::new(&short).unwrap_err().is_usage());
-    }
-
-    #[test]
-    fn an_unpaced_load_ends_by_time() {
-        let mut workload = Generated::new(&RunOptions { duration: Duration::ZERO, ..options(Rate::Max) }).unwrap();
-        let ended = workload.fill(&mut builder(), &mut Vec::new(), Start::now()).unwrap();
-        assert_eq!(ended, None);
-        assert_eq!(workload.views_planned(), 0);
+    fn batches_made_ahead_go_round_across_plans() {
+        let generator = ViewGenerator::new(500, 1.0, 1).unwrap();
+        let recurring = Recurring::make(&generator, 3000, 1000).unwrap();
+        let plan = |views| Plan::new(Rate::PerSecond(views), Duration::from_secs(1), 1000).unwrap();
+        let mut workload = Recurred::new(&generator, recurring, plan(3500));
+        let start = Start::now();
+        let numbers = |workload: &mut Recurred| -> Vec<(u32, u64)> {
+            let mut next = || workload.fill(&mut builder(), &mut Vec::new(), start).unwrap();
+            std::iter::from_fn(|| next().map(|next| next.recurring.unwrap())).collect()
+        };
+        let after = |ms: u64| start.wall_ms + ms;
+        assert_eq!(numbers(&mut workload), [(0, after(0)), (1, after(285)), (2, after(571)), (0, after(857))]);
+        assert_eq!(workload.views_planned(), 4000);
+        workload.follow(plan(2000));
+        assert_eq!(numbers(&mut workload), [(1, after(0)), (2, after(500))]);
     }
 }

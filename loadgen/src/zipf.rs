@@ -92,6 +92,7 @@ impl VideoIds for GeneratedIds {
 #[derive(Debug, Clone)]
 pub struct ViewGenerator {
     videos: u32,
+    exponent: f64,
     zipf: Zipf<f64>,
     seed: u64,
 }
@@ -114,13 +115,25 @@ impl ViewGenerator {
             return Err(invalid("the exponent must be a number from 0 (uniform) upward".into()));
         }
         let zipf = Zipf::new(f64::from(videos), exponent).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { videos, zipf, seed })
+        Ok(Self { videos, exponent, zipf, seed })
     }
 
     /// The ids of this generator's videos.
     #[must_use]
     pub fn ids(&self) -> GeneratedIds {
         GeneratedIds { count: self.videos }
+    }
+
+    pub(crate) fn videos(&self) -> u32 {
+        self.videos
+    }
+
+    pub(crate) fn exponent(&self) -> f64 {
+        self.exponent
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Draws for batch `number`: an endless sequence that depends on seed and number alone.
@@ -157,7 +170,12 @@ impl BatchDraws {
     pub fn draw(&mut self) -> Draw {
         // Ranks are 1..=videos as a float; the cast saturates and the minimum guards rounding at the far end.
         let rank = self.zipf.sample(&mut self.random) as u32;
-        let video = VideoIndex(rank.saturating_sub(1).min(self.video_last));
+        self.draw_of(VideoIndex(rank.saturating_sub(1).min(self.video_last)))
+    }
+
+    /// The next draw of all but the video.
+    #[must_use]
+    pub fn draw_of(&mut self, video: VideoIndex) -> Draw {
         let bits = self.random.next_u64();
         let user = ((bits >> 32) * u64::from(USERS)) >> 32;
         Draw {

@@ -119,6 +119,8 @@ fn run_options(engine: &Engine, verify: Option<String>) -> RunOptions {
         target: target(engine, verify),
         rate: Rate::PerSecond(20_000),
         duration: Duration::from_secs(1),
+        warm_up: Duration::ZERO,
+        prepared: 0,
         videos: 3000,
         ages: Vec::new(),
         zipf: 1.0,
@@ -139,6 +141,23 @@ fn a_run_at_a_set_rate_is_counted_to_the_last_view() {
     assert!(report.rate_per_s > 5_000.0 && report.rate_per_s < 21_000.0, "{}", report.rate_per_s);
     assert!(report.bytes_per_view > 30.0 && report.distinct_videos > 1000);
     assert!(report.ack_latency_us.max >= report.ack_latency_us.p50);
+}
+
+#[test]
+fn batches_made_ahead_are_counted_to_the_last_view_also_past_a_loss() {
+    let engine = Engine::start();
+    let url = serve_http(Arc::clone(&engine.book), 0);
+    engine.book.lock().unwrap().refuse = Some((9, BatchRefusal::DiskFull, 2));
+    let options = RunOptions { prepared: 4000, warm_up: Duration::from_millis(300), ..run_options(&engine, Some(url)) };
+    let outcome = run(&options, &Progress::new()).unwrap();
+    assert!(outcome.succeeded(), "{:?} {:?}", outcome.differences, outcome.failure);
+    let report = &outcome.report;
+    assert_eq!((report.views_acked, engine.views(), report.verified), (20_000, 20_000, Some(true)));
+    assert!(report.retries > 0 && report.distinct_videos > 1000 && report.distinct_videos < 3000);
+    let told: u64 = outcome.seconds.iter().map(|second| second.views).sum();
+    assert_eq!(told, 20_000);
+    let aged = RunOptions { ages: vec![Duration::from_secs(60)], ..options };
+    assert!(run(&aged, &Progress::new()).unwrap_err().is_usage());
 }
 
 #[test]

@@ -23,7 +23,9 @@ pub mod words;
 mod wire;
 
 pub use ack::{Ack, BatchRefused};
-pub use batch::{Batch, BatchBuilder, BatchHeader, Pushed, Strings, Times, Views, batch_checksum, batch_header};
+pub use batch::{
+    Batch, BatchBuilder, BatchHeader, PreparedBatch, Pushed, Strings, Times, Views, batch_checksum, batch_header,
+};
 pub use close::{CloseAction, CloseReason};
 pub use error::{DecodeError, InvalidView, UnknownWord};
 pub use frame::{FrameHeader, FrameKind};

@@ -32,17 +32,19 @@ pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A command that starts a program of `benches` on the binaries under test: the engine on the first CPU that this
-/// process may use, the load on the last, which is the same where there is only one.
+/// A command that starts a program of `benches` on the binaries under test and on [`cpus`].
 pub(crate) fn measuring(name: &str) -> Command {
+    let mut command = command(name);
+    command.arg(format!("--highwater={}", binary("highwater").display())).args(cpus());
+    command
+}
+
+/// Flags that put the engine on the first CPU that this process may use, and the load on the last: the same where there
+/// is only one.
+pub(crate) fn cpus() -> [String; 2] {
     let set = rustix::thread::sched_getaffinity(None).unwrap();
     let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
-    let mut command = command(name);
-    command
-        .arg(format!("--highwater={}", binary("highwater").display()))
-        .arg(format!("--engine-cpu={}", cpus[0]))
-        .arg(format!("--load-cpu={}", cpus[cpus.len() - 1]));
-    command
+    [format!("--engine-cpu={}", cpus[0]), format!("--load-cpu={}", cpus[cpus.len() - 1])]
 }
 
 /// Brings the workspace up to date; returns the folder of its binaries.

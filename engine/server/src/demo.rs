@@ -95,6 +95,8 @@ fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions
         target: Target { client, producers: 2, batch_views: 1024, verify: None },
         rate: Rate::PerSecond(arguments.rate),
         duration: arguments.duration.unwrap_or(LOAD_TIME_MAX),
+        warm_up: Duration::ZERO,
+        prepared: 0,
         videos: arguments.videos as u32,
         zipf: 1.0,
         ages: Vec::new(),

@@ -6,7 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use highwater_proto::{BatchBuilder, HelloMode, InstanceId, ProducerId, Welcome};
+use bytes::Bytes;
+use highwater_proto::{BatchBuilder, HelloMode, InstanceId, PreparedBatch, ProducerId, Welcome};
 use highwater_proto::{CloseReason, Sequence};
 use rand::RngExt;
 use tokio::sync::{Notify, Semaphore};
@@ -69,6 +70,8 @@ pub struct Producer {
     welcome: Welcome,
     shared: Arc<Shared>,
     session: JoinHandle<Result<(), ClientError>>,
+    /// All that there are of `room`.
+    permits: u32,
 }
 
 impl Producer {
@@ -119,7 +122,8 @@ impl Producer {
         });
         let session = Session::new(id, dialer, Arc::clone(&shared), Box::new(on_fate));
         let session = tokio::spawn(session.run(welcomed));
-        Ok(Self { id, welcome, shared, session })
+        let permits = u32::try_from(window).unwrap_or(u32::MAX);
+        Ok(Self { id, welcome, shared, session, permits })
     }
 
     /// The producer's id: what [`Producer::resume`] needs later.
@@ -152,6 +156,12 @@ impl Producer {
         self.shared.state().reconnects
     }
 
+    /// Whether a batch could be sent without waiting for an answer to an earlier one.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.shared.room.available_permits() > 0
+    }
+
     /// Sends what the builder holds, and empties it; waits while too many batches are unanswered. `token` comes back in
     /// the batch's [`Fate`]. Returns once the batch is in flight, not when it is durable. Dropping the future while it
     /// waits sends nothing and leaves the builder as it was.
@@ -162,23 +172,58 @@ impl Producer {
         if batch.is_empty() {
             return Err(ClientError::EmptyBatch);
         }
+        let view_count = batch.len();
+        self.send_encoded(view_count, token, |id, sequence| batch.encode(id, sequence)).await
+    }
+
+    /// Like [`Producer::send`], for a batch that was encoded before: all its views happened at `timestamp_ms`.
+    ///
+    /// # Errors
+    /// The error that ended the producer.
+    pub async fn send_prepared(
+        &mut self,
+        batch: &PreparedBatch,
+        timestamp_ms: u64,
+        token: u64,
+    ) -> Result<Sequence, ClientError> {
+        let view_count = batch.view_count();
+        self.send_encoded(view_count, token, |id, sequence| batch.encode(id, sequence, timestamp_ms)).await
+    }
+
+    async fn send_encoded(
+        &mut self,
+        view_count: u32,
+        token: u64,
+        encode: impl FnOnce(ProducerId, Sequence) -> Bytes,
+    ) -> Result<Sequence, ClientError> {
         let Ok(permit) = self.shared.room.acquire().await else {
             return Err(self.failure());
         };
         // The permit comes back with the batch's fate.
         permit.forget();
         let sent_at = Instant::now();
-        let view_count = batch.len();
         let mut state = self.shared.state();
         if let Some(error) = &state.failed {
             return Err(error.clone());
         }
         let sequence = state.in_flight.next_sequence();
-        let frame = batch.encode(self.id, sequence);
+        let frame = encode(self.id, sequence);
         state.in_flight.push(frame, view_count, token, sent_at);
         drop(state);
         self.shared.work.notify_one();
         Ok(sequence)
+    }
+
+    /// Waits until every batch has its fate; the connection stays.
+    ///
+    /// # Errors
+    /// The error that ended the producer.
+    pub async fn settled(&mut self) -> Result<(), ClientError> {
+        // Every batch without a fate holds a permit; these go back as soon as all were there together.
+        match self.shared.room.acquire_many(self.permits).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.failure()),
+        }
     }
 
     /// Waits until every batch has its fate, then closes the connection.

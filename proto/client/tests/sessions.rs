@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use engine::{Engine, Identity};
 use highwater_client::{ClientConfig, ClientError, Fate, Producer};
 use highwater_proto::{
-    BatchBuilder, BatchRefusal, CloseReason, HelloMode, ProducerId, Pushed, Redirect, Sequence, View,
+    Batch, BatchBuilder, BatchRefusal, CloseReason, HelloMode, ProducerId, Pushed, Redirect, Sequence, View,
 };
 
 /// Fates in the order reported.
@@ -63,6 +63,35 @@ fn assert_exactly_once(fates: &[Fate], count: u64) {
     assert_eq!(tokens, (0..count).collect::<Vec<_>>());
     assert!(fates.iter().all(|fate| fate.counted + fate.duplicate == 10 && fate.view_count == 10));
     assert!(fates.iter().all(|fate| fate.acked_at >= fate.sent_at));
+}
+
+#[tokio::test]
+async fn prepared_batches_are_each_a_batch_of_their_own_and_settled_waits_for_all() {
+    let engine = Engine::start();
+    let fates = Fates::default();
+    let mut producer = Producer::connect(engine.config(), fates.sink()).await.unwrap();
+    let mut builder = producer.batch_builder();
+    fill(&mut builder, 1, 10);
+    let prepared = builder.prepare();
+    assert!(builder.is_empty() && producer.has_room());
+    for token in 0..200 {
+        producer.send_prepared(&prepared, 1_720_000_000_000 + token, token).await.unwrap();
+        if token % 70 == 69 {
+            producer.settled().await.unwrap();
+            assert_eq!(fates.all().len() as u64, token + 1);
+        }
+    }
+    producer.settled().await.unwrap();
+    producer.settled().await.unwrap();
+    assert_exactly_once(&fates.all(), 200);
+    let times: Vec<u64> = {
+        let book = engine.book.lock().unwrap();
+        let batches = book.logged.values().flatten().map(|payload| Batch::decode(payload).unwrap());
+        batches.flat_map(|batch| batch.timestamps().collect::<Vec<_>>()).collect()
+    };
+    let expected: Vec<u64> = (0..2000).map(|view| 1_720_000_000_000 + view / 10).collect();
+    assert_eq!(times, expected);
+    assert_eq!(producer.finish().await.unwrap().last, Sequence(200));
 }
 
 #[tokio::test]

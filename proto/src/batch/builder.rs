@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::words::{ProducerId, Sequence, View};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
 /// Whether a view went into the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,25 +141,80 @@ impl BatchBuilder {
     /// # Panics
     /// If the builder is empty or the sequence is 0.
     pub fn encode(&mut self, producer: ProducerId, sequence: Sequence) -> Bytes {
+        let mut frame = self.put();
+        seal(&mut frame, producer, sequence);
+        self.clear();
+        frame.freeze()
+    }
+
+    /// The batch as one to be sent over and over; the builder is empty afterwards.
+    ///
+    /// # Panics
+    /// If the builder is empty.
+    pub fn prepare(&mut self) -> PreparedBatch {
+        let frame = self.put();
+        let times_at = FRAME_HEADER_BYTES + BATCH_HEADER_BYTES + 2 * COLUMN_HEADER_BYTES + self.video_ids.bytes_len();
+        let times = times_at..times_at + self.times.len();
+        let views = self.len();
+        self.clear();
+        PreparedBatch { frame: frame.freeze(), times, views }
+    }
+
+    /// The frame but for its sequence and checksum.
+    fn put(&self) -> BytesMut {
         assert!(!self.is_empty(), "a batch has at least one view");
-        assert!(sequence > Sequence::NONE, "sequences start at 1");
         let payload_bytes = self.payload_bytes();
         let mut frame = BytesMut::with_capacity(FRAME_HEADER_BYTES + payload_bytes);
         frame.put_slice(&FrameHeader::of_payload(FrameKind::Batch, payload_bytes).encode());
         frame.put_u32_le(0);
         frame.put_u32_le(self.len());
-        frame.put_u64_le(sequence.0);
+        frame.put_u64_le(0);
         self.video_ids.put(&mut frame);
         put_column_header(&mut frame, self.times.len());
         frame.put_slice(&self.times);
         for column in [&self.users, &self.regions, &self.devices] {
             column.put(&mut frame);
         }
-        let payload = &mut frame[FRAME_HEADER_BYTES..];
-        debug_assert_eq!(payload.len(), payload_bytes);
-        let crc = batch_checksum(payload, PROTOCOL_VERSION, producer);
-        payload[..4].copy_from_slice(&crc.to_le_bytes());
-        self.clear();
+        debug_assert_eq!(frame.len(), FRAME_HEADER_BYTES + payload_bytes);
+        frame
+    }
+}
+
+/// Writes the sequence and the checksum into a frame.
+fn seal(frame: &mut [u8], producer: ProducerId, sequence: Sequence) {
+    assert!(sequence > Sequence::NONE, "sequences start at 1");
+    let payload = &mut frame[FRAME_HEADER_BYTES..];
+    payload[8..BATCH_HEADER_BYTES].copy_from_slice(&sequence.0.to_le_bytes());
+    let crc = batch_checksum(payload, PROTOCOL_VERSION, producer);
+    payload[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A batch that was encoded once and is sent over and over, under fresh sequences and at fresh times: what a generator
+/// of much load sends. To the engine each is a batch of its own.
+#[derive(Clone, Debug)]
+pub struct PreparedBatch {
+    frame: Bytes,
+    times: Range<usize>,
+    views: u32,
+}
+
+impl PreparedBatch {
+    /// How many views it holds.
+    #[must_use]
+    pub fn view_count(&self) -> u32 {
+        self.views
+    }
+
+    /// The whole BATCH frame with all its views at one time. Cost: a copy of the frame and its checksum.
+    ///
+    /// # Panics
+    /// If the sequence is 0.
+    #[must_use]
+    pub fn encode(&self, producer: ProducerId, sequence: Sequence, timestamp_ms: u64) -> Bytes {
+        let mut frame = BytesMut::from(&self.frame[..]);
+        let (times, _) = frame[self.times.clone()].as_chunks_mut::<TIME_BYTES>();
+        times.fill(timestamp_ms.to_le_bytes());
+        seal(&mut frame, producer, sequence);
         frame.freeze()
     }
 }

@@ -8,7 +8,7 @@
 mod builder;
 mod column;
 
-pub use builder::{BatchBuilder, Pushed};
+pub use builder::{BatchBuilder, PreparedBatch, Pushed};
 pub use column::{Strings, Times};
 
 use crate::error::DecodeError;

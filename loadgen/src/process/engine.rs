@@ -39,6 +39,8 @@ pub struct Setup {
 pub struct Memory {
     /// The most that was resident.
     pub peak_bytes: u64,
+    /// What is resident now.
+    pub resident_bytes: u64,
     /// What `--memory` allows.
     pub limit_bytes: u64,
 }
@@ -213,17 +215,20 @@ impl Engine {
         answer.body_mut().read_to_string().context(url)
     }
 
-    /// What it used of the machine's memory at most, and what it may use.
+    /// What it used of the machine's memory at most, uses now, and may use.
     ///
     /// # Errors
     /// When the process is gone, or says no limit.
     pub fn memory(&self) -> Result<Memory> {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        let peak_kib: u64 = peak.and_then(|text| text.parse().ok()).with_context(|| format!("{path} has no VmHWM"))?;
+        let bytes = |key: &str| -> Result<u64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"));
+            let kib: Option<u64> = value.and_then(|text| text.parse().ok());
+            Ok(kib.with_context(|| format!("{path} has no {key}"))? << 10)
+        };
         let limit_bytes = self.metric("highwater_memory_limit_bytes")? as u64;
-        Ok(Memory { peak_bytes: peak_kib << 10, limit_bytes })
+        Ok(Memory { peak_bytes: bytes("VmHWM:")?, resident_bytes: bytes("VmRSS:")?, limit_bytes })
     }
 
     /// Asks it to end, by SIGTERM, and waits until it has, with exit code 0.
@@ -277,7 +282,7 @@ impl Engine {
 /// # Errors
 /// When none can be made there.
 pub fn new_folder() -> Result<Arc<TempDir>> {
-    let folder = tempfile::Builder::new().prefix("highwater-bench-").tempdir();
+    let folder = tempfile::Builder::new().prefix("highwater-").tempdir();
     Ok(Arc::new(folder.context("no temporary directory; TMPDIR says where")?))
 }
 

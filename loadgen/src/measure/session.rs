@@ -1,0 +1,232 @@
+//! One engine with one load: filled once with every view made ahead, then measured stretch by stretch, then verified.
+//!
+//! Invariant: the thread that sends is confined to the load's CPU before the engine is started, and the engine to its
+//! own before its first instruction.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use highwater_proto::BATCH_VIEWS_MAX;
+use serde::Serialize;
+
+use crate::args::{age, duration, exponent};
+use crate::campaign::Campaign;
+use crate::error::LoadError;
+use crate::pace::{Plan, Rate};
+use crate::process::cpu::{self, Meter, tick};
+use crate::process::engine::{Engine, Setup};
+use crate::process::probe::{CpuTicks, udp_drops};
+use crate::progress::Progress;
+use crate::recurring::{PREPARED_MAX, Recurring};
+use crate::report::{AckLatency, Outcome, Punctuality};
+use crate::run::Recurred;
+use crate::send::{PRODUCERS_MAX, Target};
+use crate::series::Second;
+use crate::zipf::{VIDEOS_MAX, ViewGenerator};
+
+/// The engine and the load of a measurement.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// CPU that the whole engine runs on.
+    #[arg(long, value_name = "CPU", default_value_t = 0)]
+    pub engine_cpu: usize,
+    /// CPU that the load runs on.
+    #[arg(long, value_name = "CPU", default_value_t = 1)]
+    pub load_cpu: usize,
+    /// What the engine's --memory is given.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB")]
+    pub memory: String,
+    /// What the engine's --runtime is given.
+    #[arg(long, value_name = "NAME", default_value = "thread")]
+    pub runtime: String,
+    /// Connections, each a producer of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
+    pub producers: u16,
+    /// Views per batch.
+    #[arg(long, value_name = "VIEWS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
+    pub batch: u32,
+    /// Distinct videos.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(VIDEOS_MAX)))]
+    pub videos: u32,
+    /// Zipf exponent of the videos' popularity; 0 is uniform.
+    #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
+    pub zipf: f64,
+    /// At least so many views are made ahead, 45 bytes each; all are sent once before anything is measured.
+    #[arg(long, value_name = "VIEWS", default_value_t = 80_000_000, value_parser = clap::value_parser!(u64).range(1..=PREPARED_MAX))]
+    pub prepared: u64,
+    /// How long each stretch of load is measured.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// What is planned at the beginning of each stretch and left out of latencies and rate.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = age)]
+    pub warm_up: Duration,
+    /// Seed: the same seed gives the same views.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What is sent, made once for all engines of a measurement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    generator: ViewGenerator,
+    recurring: Arc<Recurring>,
+}
+
+impl LoadArgs {
+    /// Checks what only the machine knows, confines this thread, and makes all views ahead.
+    pub(super) fn prepare(&self) -> Result<Prepared, LoadError> {
+        for (option, value) in [("engine-cpu", self.engine_cpu), ("load-cpu", self.load_cpu)] {
+            cpu::check(&format!("--{option}"), value).map_err(|error| LoadError::Option {
+                option,
+                value: value.to_string(),
+                reason: error.to_string(),
+            })?;
+        }
+        cpu::confine_current_thread(self.load_cpu)?;
+        let generator = ViewGenerator::new(self.videos, self.zipf, self.seed)?;
+        let recurring = Recurring::make(&generator, self.prepared, self.batch)?;
+        Ok(Prepared { generator, recurring })
+    }
+
+    pub(super) fn setup(&self, binary: PathBuf) -> Setup {
+        Setup { binary, cpu: self.engine_cpu, memory: self.memory.clone() }
+    }
+}
+
+/// What one stretch of load gave.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stage {
+    /// Views planned each second; null for as fast as the engine answers.
+    pub planned_per_s: Option<u64>,
+    /// Views acknowledged each second after the warm-up.
+    pub rate_per_s: f64,
+    /// Views acknowledged, warm-up included.
+    pub views: u64,
+    /// Bytes of batch frames per view.
+    pub bytes_per_view: f64,
+    /// From a batch's planned time to its acknowledgement.
+    pub ack_latency_us: AckLatency,
+    /// The generator itself.
+    pub generator: Punctuality,
+    /// CPU seconds of the whole engine for a million views, warm-up included.
+    pub engine_cpu_s_per_million_views: f64,
+    /// CPU time of the engine, in percent of one CPU.
+    pub engine_cpu_percent: f64,
+    /// What the engine has of the machine's memory.
+    pub engine_resident_bytes: u64,
+    /// Datagrams dropped before the engine's sockets.
+    pub udp_drops: u64,
+    /// Time of the engine's CPU in softirqs, percent.
+    pub softirq_percent: f64,
+    /// Second by second.
+    pub seconds: Vec<Second>,
+}
+
+impl Stage {
+    /// Whether the rate was held: all was acknowledged in time, and the generator kept to its plan.
+    #[must_use]
+    pub fn held(&self, p99_max: Duration) -> bool {
+        let planned = self.planned_per_s.map_or(0.0, |planned| planned as f64);
+        let p99_max = u64::try_from(p99_max.as_micros()).unwrap_or(u64::MAX);
+        self.generator.valid && self.rate_per_s >= 0.99 * planned && self.ack_latency_us.p99 <= p99_max
+    }
+}
+
+/// A running engine and the producers connected to it.
+pub(super) struct Session {
+    engine: Engine,
+    campaign: Campaign<Recurred>,
+    arguments: LoadArgs,
+}
+
+impl Session {
+    /// Starts an engine and sends it every view made ahead, once, as fast as it answers.
+    pub(super) fn start(
+        arguments: &LoadArgs,
+        binary: PathBuf,
+        prepared: &Prepared,
+    ) -> Result<(Self, Stage), LoadError> {
+        let engine = Engine::start(&arguments.setup(binary), &arguments.runtime)?;
+        let target = Target {
+            client: engine.client()?,
+            producers: arguments.producers,
+            batch_views: arguments.batch,
+            verify: Some(format!("http://{}", engine.http()?)),
+        };
+        let through = Plan::through(arguments.prepared, arguments.batch);
+        let workload = Recurred::new(&prepared.generator, prepared.recurring.clone(), through);
+        let campaign = Campaign::open(&target, workload, &Progress::new())?;
+        let mut session = Self { engine, campaign, arguments: arguments.clone() };
+        let stage = session.stretch(None, Duration::ZERO)?;
+        Ok((session, stage))
+    }
+
+    /// Sends at a rate and measures.
+    pub(super) fn measure(&mut self, rate: Rate) -> Result<Stage, LoadError> {
+        let LoadArgs { duration, warm_up, batch, .. } = self.arguments;
+        self.campaign.workload().follow(Plan::new(rate, warm_up + duration, batch)?);
+        let planned = match rate {
+            Rate::PerSecond(rate) => Some(rate),
+            Rate::Max => None,
+        };
+        self.stretch(planned, warm_up)
+    }
+
+    fn stretch(&mut self, planned_per_s: Option<u64>, warm_up: Duration) -> Result<Stage, LoadError> {
+        let address = &self.engine.client()?.engine;
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = port.with_context(|| format!("the engine's address {address} has no port"))?;
+        let (drops, ticks) = (udp_drops(port)?, CpuTicks::now(self.arguments.engine_cpu)?);
+        let meter = Meter::start(self.engine.pid())?;
+        self.campaign.stretch(warm_up)?;
+        let engine_cpu_percent = meter.percent()?;
+        // Less than a tick cannot be told from none, and something was done.
+        let engine_cpu_s = meter.cpu_time()?.max(tick()).as_secs_f64();
+        let softirq_percent = CpuTicks::now(self.arguments.engine_cpu)?.softirq_percent_since(&ticks);
+        if let Some(failure) = self.campaign.failed() {
+            return Err(LoadError::Measurement(format!("{failure}\n{}", self.engine.log_tail())));
+        }
+        let (cpu_percent, tally) = (self.campaign.cpu_percent(), self.campaign.tally());
+        let figures = &tally.figures;
+        let (views, refused) = (figures.views_acked(), figures.views_refused.iter().sum::<u64>());
+        if !figures.all_acked() || refused > 0 {
+            return Err(LoadError::Measurement(format!(
+                "of {} views {views} were acknowledged and {refused} of them refused; for full tables raise --memory or \
+                 lower --videos\n{}",
+                figures.views_sent,
+                self.engine.log_tail()
+            )));
+        }
+        Ok(Stage {
+            planned_per_s,
+            rate_per_s: figures.rate_per_s(),
+            views,
+            bytes_per_view: figures.frame_bytes as f64 / views.max(1) as f64,
+            ack_latency_us: AckLatency::of(figures),
+            generator: Punctuality::of(figures, cpu_percent),
+            engine_cpu_s_per_million_views: engine_cpu_s / views.max(1) as f64 * 1e6,
+            engine_cpu_percent,
+            engine_resident_bytes: self.engine.memory()?.resident_bytes,
+            udp_drops: udp_drops(port)?.saturating_sub(drops),
+            softirq_percent,
+            seconds: figures.series.seconds(),
+        })
+    }
+
+    /// Compares all lists with exact counts, and ends the engine.
+    pub(super) fn finish(self) -> Result<Outcome, LoadError> {
+        let outcome = self.campaign.conclude(0);
+        if let Some(failure) = outcome.failure {
+            return Err(failure);
+        }
+        if outcome.report.verified != Some(true) {
+            let differences = outcome.differences.join("\n");
+            return Err(LoadError::Measurement(format!("the engine's lists are wrong:\n{differences}")));
+        }
+        self.engine.stop()?;
+        Ok(outcome)
+    }
+}
