@@ -1,6 +1,6 @@
-//! `loadgen sweep` and `loadgen compare`, as anyone would run them but tiny.
+//! `loadgen sweep`, `growth` and `compare`, as anyone would run them but tiny.
 //!
-//! Not a measurement: no figure is asserted that a busy machine could change. Invariant: both judge themselves; lists
+//! Not a measurement: no figure is asserted that a busy machine could change. Invariant: all judge themselves; lists
 //! that are wrong, or views without an answer, end them with exit code 1.
 
 use crate::support::binaries::{binary, command, cpus};
@@ -50,6 +50,16 @@ fn a_sweep_climbs_verifies_and_draws() {
     let html = std::fs::read_to_string(&page).unwrap();
     assert_eq!(html.matches("<svg").count(), 3);
     assert!(html.trim_end().ends_with("</html>"));
+}
+
+#[test]
+fn growth_tells_the_cost_of_each_load() {
+    let engine = format!("--highwater={}", binary("highwater").display());
+    let table = succeeded(&loadgen(&["growth".to_owned(), engine.clone(), "--only=batch".to_owned()]));
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| batch ")).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    let none = loadgen(&["growth".to_owned(), engine, "--only=nothing".to_owned()]);
+    assert_eq!(none.status.code(), Some(2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use highwater_client::{ClientCertificate, ClientConfig, ClientError, read_token_
 use highwater_proto::{BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
 
 use crate::error::LoadError;
-use crate::measure::{CompareArgs, SweepArgs};
+use crate::measure::{CompareArgs, GrowthArgs, SweepArgs};
 use crate::pace::{RATE_PER_S_MAX, Rate};
 use crate::recurring::PREPARED_MAX;
 use crate::replay::{ReplayOptions, Shift, Speed};
@@ -43,6 +43,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Start an engine and find the highest rate that it holds.
     Sweep(SweepArgs),
+    /// Start an engine for each of several loads, and tell what a view costs in each.
+    Growth(GrowthArgs),
     /// Start two engines in turn, under the same load, and compare them.
     Compare(CompareArgs),
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use highwater_loadgen::args::{Cli, Command};
-use highwater_loadgen::measure::{compare, sweep};
+use highwater_loadgen::measure::{compare, growth, sweep};
 use highwater_loadgen::progress::ProgressView;
 use highwater_loadgen::{LoadError, Outcome, Progress, replay, run};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             args.options().and_then(|options| load(args.target.report.as_deref(), |to| replay(&options, to)))
         }
         Command::Sweep(args) => sweep(args).map(|()| ExitCode::SUCCESS),
+        Command::Growth(args) => growth(args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare(args).map(|()| ExitCode::SUCCESS),
     };
     concluded.unwrap_or_else(|error| refuse(&error))

@@ -4,11 +4,13 @@
 //! acknowledged in full, or of an engine whose lists were wrong.
 
 mod compare;
+mod growth;
 mod page;
 mod session;
 mod sweep;
 
 pub use compare::{CompareArgs, compare};
+pub use growth::{GrowthArgs, growth};
 pub use session::{LoadArgs, Stage};
 pub use sweep::{SweepArgs, sweep};
 
