@@ -1,4 +1,4 @@
-//! `restart`: what a start costs after a long load on many videos, by SIGKILL and by a clean end, and the bytes on disk.
+//! `restart`: what a start costs after a long load on many videos, by SIGKILL and by a clean end, and bytes on disk.
 //!
 //! One directory, one engine after the other: load as fast as the engine answers, SIGKILL, start, clean end, start.
 //! Invariant: what was acknowledged is counted before the first end, the lists of each start are those of before, and

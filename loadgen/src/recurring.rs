@@ -1,5 +1,5 @@
-//! Batches that are made ahead and sent over and over under fresh sequences and times, so that a core is not busy making
-//! views while it should send them.
+//! Batches that are made ahead and sent over and over under fresh sequences and times, so that a core is not busy
+//! making views while it should send them.
 //!
 //! Popularity is not drawn but dealt: among all views made ahead a video has its share by the Zipf law, rounded up or
 //! down, in random order. So far fewer views hold most videos than draws would need. Invariant: the same options give
@@ -77,7 +77,7 @@ impl ViewGenerator {
         let weight = |rank: u32| f64::from(rank).powf(-self.exponent());
         let total: f64 = (1..=self.videos()).map(weight).sum();
         let mut random = ChaCha8Rng::seed_from_u64(self.seed());
-        // The next view goes to the video in whose stretch of the sum its place falls; places are `total / views` apart.
+        // A view goes to the video in whose stretch of the sum its place falls; places are 1 apart.
         let mut place = random.random::<f64>();
         let mut sum = 0.0;
         let mut dealt = Vec::with_capacity(views as usize);

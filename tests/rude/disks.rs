@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 
-const BLOCK: usize = 4096;
+const BLOCK: u64 = 4096;
 
 /// Room for two segments, the reserve for cut files, and what a journal takes.
 const DISK_MIB: u64 = 700;
@@ -56,16 +56,19 @@ impl Mount {
     fn fill(&self, leave_bytes: u64) -> PathBuf {
         let path = self.path.join("ballast");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        let chunk = vec![0xB5; MIB as usize];
-        for part in [chunk.len(), BLOCK] {
-            while self.free_bytes() >= leave_bytes + part as u64 {
-                if file.write_all(&chunk[..part]).and_then(|()| file.sync_all()).is_err() {
-                    break;
-                }
-            }
+        let mut len = file.metadata().unwrap().len();
+        let mut grow = |bytes| {
+            let grown = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), len, bytes).is_ok();
+            len += if grown { bytes } else { 0 };
+            grown
+        };
+        for part in [MIB, BLOCK] {
+            while self.free_bytes() >= leave_bytes + part && grow(part) {}
         }
-        // What a file system says to be free and what it gives differ by a few blocks.
-        while leave_bytes == 0 && file.write_all(&chunk[..BLOCK]).and_then(|()| file.sync_all()).is_ok() {}
+        // What a file system says to be free and what it gives differ by a few blocks, and by what others have written
+        // and it has found no place for yet.
+        let block = [0xB5; BLOCK as usize];
+        while leave_bytes == 0 && file.write_all(&block).and_then(|()| file.sync_all()).is_ok() {}
         path
     }
 }
@@ -127,6 +130,13 @@ fn said(engine: &Engine, words: &str) -> usize {
 
 const NO_SEGMENT: &str = "no room for the log's next segment";
 
+/// Leaves not a block, also after the engine has given up the segment that it was making.
+fn fill_under(engine: &Engine, mount: &Mount) -> PathBuf {
+    mount.fill(0);
+    wait_for("a segment that is given up", || (said(engine, NO_SEGMENT) > 0).then_some(()));
+    mount.fill(0)
+}
+
 /// The disk has no room for a further segment, but for cut files: batches are refused, all else goes on.
 #[test]
 fn a_disk_that_fills_under_load_refuses_batches_and_goes_on_when_there_is_room() {
@@ -164,7 +174,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let load = ["run", "--rate=2000", "--duration=95s", "--videos=3000", "--producers=2", "--batch=100"];
     let load = Load::verified(&engine, &load);
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = mount.fill(0);
+    let ballast = fill_under(&engine, &mount);
     wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let line = engine.log_line("which is tried again");
     told("leave not a block on the disk", &line, "waits", &["no room for the", "free space"]);
@@ -180,7 +190,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let engine = again.start();
     // Once more, and this time room is made while it runs.
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = mount.fill(0);
+    let ballast = fill_under(&engine, &mount);
     wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let stood = epoch(&engine);
     std::fs::remove_file(ballast).unwrap();
@@ -199,7 +209,7 @@ fn a_first_start_on_a_full_disk_leaves_nothing_that_a_later_one_stumbles_over() 
     let mut starts = 0;
     for blocks in [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32, 64] {
         File::options().write(true).open(&ballast).unwrap().set_len(0).unwrap();
-        mount.fill(blocks * BLOCK as u64);
+        mount.fill(blocks * BLOCK);
         match setup.try_start() {
             Ok(engine) => {
                 engine.log_line("no room for the log, batches will be refused");

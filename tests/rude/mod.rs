@@ -15,6 +15,7 @@ mod starts;
 mod wire;
 
 use crate::support::Setup;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -45,14 +46,15 @@ fn last_words(log: &str) -> &str {
     log.find("highwater: ").map_or(log, |at| &log[at..])
 }
 
-/// Every file below a folder but the lock, with its length and checksum: to see that nothing has changed.
+/// Every file below a folder with its length and checksum, to see that nothing has changed: but the lock, and what an
+/// engine was still making as it was killed, which the next one removes.
 pub(crate) fn contents(folder: &Path) -> Vec<(String, u64, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
         if path.is_dir() {
             found.extend(contents(&path));
-        } else if entry.file_name() != "lock" {
+        } else if entry.file_name() != "lock" && path.extension() != Some(OsStr::new("tmp")) {
             let bytes = std::fs::read(&path).unwrap();
             found.push((path.display().to_string(), bytes.len() as u64, crc32c::crc32c(&bytes)));
         }

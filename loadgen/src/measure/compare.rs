@@ -56,6 +56,7 @@ pub fn compare(arguments: &CompareArgs) -> Result<(), LoadError> {
     let binaries = [&arguments.a, &arguments.b];
     let [a, b] = binaries.map(|path| find_binary(Some(path.clone()), "highwater"));
     let binaries = [a?, b?];
+    arguments.load.confine()?;
     let prepared = arguments.load.prepare()?;
     let mut rounds = [Vec::new(), Vec::new()];
     for number in 0..arguments.rounds as usize {

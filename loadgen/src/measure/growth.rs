@@ -55,6 +55,7 @@ pub fn growth(arguments: &GrowthArgs) -> Result<(), LoadError> {
             reason: "no row has that in its name; leave it out to see them all".into(),
         });
     }
+    arguments.load.confine()?;
     let mut rows = Vec::new();
     for variation in variations {
         let prepared = variation.load.prepare()?;

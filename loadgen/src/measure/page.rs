@@ -81,7 +81,7 @@ pub(super) fn html(sweep: &Sweep) -> String {
     )
 }
 
-/// A plot with a line for each figure. Latencies beyond ten times their limit are cut off, so that the rest can be read.
+/// A plot with a line for each figure. What is beyond ten times its limit is cut off, so that the rest can be read.
 fn plot(across: &str, up: &str, lines: &[Line], limit: Option<f64>) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let most = points().map(|point| point.1).fold(limit.unwrap_or(0.0) * 1.2, f64::max).max(1e-9);

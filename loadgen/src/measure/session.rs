@@ -76,16 +76,20 @@ pub(super) struct Prepared {
 }
 
 impl LoadArgs {
-    /// Checks what only the machine knows, confines this thread, and makes all views ahead.
-    pub(super) fn prepare(&self) -> Result<Prepared, LoadError> {
+    /// Checks both CPUs, and confines this thread, which will send, to the load's.
+    pub(super) fn confine(&self) -> Result<(), LoadError> {
         for (option, value) in [("engine-cpu", self.engine_cpu), ("load-cpu", self.load_cpu)] {
             cpu::check(&format!("--{option}"), value).map_err(|error| LoadError::Option {
                 option,
                 value: value.to_string(),
-                reason: error.to_string(),
+                reason: format!("{error:#}"),
             })?;
         }
-        cpu::confine_current_thread(self.load_cpu)?;
+        Ok(cpu::confine_current_thread(self.load_cpu)?)
+    }
+
+    /// Makes all views ahead.
+    pub(super) fn prepare(&self) -> Result<Prepared, LoadError> {
         let generator = ViewGenerator::new(self.videos, self.zipf, self.seed)?;
         let recurring = Recurring::make(&generator, self.prepared, self.batch)?;
         Ok(Prepared { generator, recurring })

@@ -71,6 +71,7 @@ pub(super) struct Sweep {
 /// file that cannot be written.
 pub fn sweep(arguments: &SweepArgs) -> Result<(), LoadError> {
     let binary = find_binary(arguments.highwater.clone(), "highwater")?;
+    arguments.load.confine()?;
     let prepared = arguments.load.prepare()?;
     let (mut session, filling) = Session::start(&arguments.load, binary, &prepared)?;
     say("filling", &filling);

@@ -23,7 +23,8 @@ pub(crate) fn run(data: &[u8]) {
     assert!(rows.iter().all(|view| view.check().is_ok()), "a view that is read may be sent");
     assert_eq!(rows.is_empty(), file.time_range_ms().is_none());
     let lines = data.iter().filter(|byte| **byte == b'\n').count() + 1;
-    assert!((0..file.len()).all(|index| (2..=lines as u32).contains(&file.view(index).line)), "lines are those there");
+    // A lone CR ends a record too, but no line: a view may stand in the header's line.
+    assert!((0..file.len()).all(|index| (1..=lines as u32).contains(&file.view(index).line)), "lines are those there");
     by_another(data, &rows);
     let text = written(&rows);
     let again = parse(&text).expect("what is written can be read");
