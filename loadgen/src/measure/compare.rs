@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::session::{LoadArgs, Session, Stage};
-use super::table;
+use super::{median, table};
 use crate::args::rate;
 use crate::error::LoadError;
 use crate::pace::Rate;
@@ -112,20 +112,4 @@ fn report([a, b]: &[Vec<Stage>; 2]) -> String {
 
 fn short(value: f64) -> String {
     if value < 100.0 { format!("{value:.3}") } else { format!("{value:.0}") }
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_count_lies_between_its_middle_two() {
-        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]).to_bits(), 3.0_f64.to_bits());
-        assert_eq!(median(&[5.0]).to_bits(), 5.0_f64.to_bits());
-    }
 }

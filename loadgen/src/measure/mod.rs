@@ -14,6 +14,16 @@ pub use growth::{GrowthArgs, growth};
 pub use session::{LoadArgs, Stage};
 pub use sweep::{SweepArgs, sweep};
 
+/// The middle of values that ascend; of an even number of them, half-way between the middle two.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] }
+}
+
 /// Numbers of a column under its heading, to the right, as a table in Markdown; the first column is text.
 fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |at: usize| rows.iter().map(|row| row[at].len()).chain([headings[at].len()]).max().unwrap_or(0);
@@ -43,5 +53,11 @@ mod tests {
     fn a_table_is_aligned() {
         let rows = [vec!["a".to_owned(), "12345".to_owned()], vec!["long".to_owned(), "1".to_owned()]];
         assert_eq!(table(&["", "n"], &rows), "|      |     n |\n|------|------:|\n| a    | 12345 |\n| long |     1 |");
+    }
+
+    #[test]
+    fn the_median_of_an_even_count_lies_between_its_middle_two() {
+        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]).to_bits(), 3.0_f64.to_bits());
+        assert_eq!(median(&[5.0]).to_bits(), 5.0_f64.to_bits());
     }
 }
