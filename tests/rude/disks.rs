@@ -131,9 +131,10 @@ fn said(engine: &Engine, words: &str) -> usize {
 const NO_SEGMENT: &str = "no room for the log's next segment";
 
 /// Leaves not a block, also after the engine has given up the segment that it was making.
-fn fill_under(engine: &Engine, mount: &Mount) -> PathBuf {
+fn fill_under(mount: &Mount) -> PathBuf {
     mount.fill(0);
-    wait_for("a segment that is given up", || (said(engine, NO_SEGMENT) > 0).then_some(()));
+    let making = mount.path.join("data/log-000/spare.tmp");
+    wait_for("a segment that is made or given up", || (!making.exists()).then_some(()));
     mount.fill(0)
 }
 
@@ -174,7 +175,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let load = ["run", "--rate=2000", "--duration=95s", "--videos=3000", "--producers=2", "--batch=100"];
     let load = Load::verified(&engine, &load);
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = fill_under(&engine, &mount);
+    let ballast = fill_under(&mount);
     wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let line = engine.log_line("which is tried again");
     told("leave not a block on the disk", &line, "waits", &["no room for the", "free space"]);
@@ -190,7 +191,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let engine = again.start();
     // Once more, and this time room is made while it runs.
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = fill_under(&engine, &mount);
+    let ballast = fill_under(&mount);
     wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
     let stood = epoch(&engine);
     std::fs::remove_file(ballast).unwrap();
