@@ -130,12 +130,14 @@ fn said(engine: &Engine, words: &str) -> usize {
 
 const NO_SEGMENT: &str = "no room for the log's next segment";
 
-/// Leaves not a block, also after the engine has given up the segment that it was making.
-fn fill_under(mount: &Mount) -> PathBuf {
-    mount.fill(0);
-    let making = mount.path.join("data/log-000/spare.tmp");
-    wait_for("a segment that is made or given up", || (!making.exists()).then_some(()));
-    mount.fill(0)
+const WAITS: &str = "which is tried again";
+
+/// Leaves not a block, whatever the engine gives back meanwhile, until that says what it cannot write.
+fn fill_until_it_waits(engine: &Engine, mount: &Mount) -> PathBuf {
+    wait_within("the errand of a new minute", A_MINUTE, || {
+        let ballast = mount.fill(0);
+        (said(engine, WAITS) > 0).then_some(ballast)
+    })
 }
 
 /// The disk has no room for a further segment, but for cut files: batches are refused, all else goes on.
@@ -175,9 +177,8 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let load = ["run", "--rate=2000", "--duration=95s", "--videos=3000", "--producers=2", "--batch=100"];
     let load = Load::verified(&engine, &load);
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = fill_under(&mount);
-    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
-    let line = engine.log_line("which is tried again");
+    let ballast = fill_until_it_waits(&engine, &mount);
+    let line = engine.log_line(WAITS);
     told("leave not a block on the disk", &line, "waits", &["no room for the", "free space"]);
     assert_eq!(engine.ask("/v1/videos/top?period=hour&k=3").status, 200, "reads are served");
     // A shutdown does not wait for room, and a start finds none for what it must write: both say so, and lose nothing.
@@ -191,8 +192,7 @@ fn a_disk_without_a_block_left_is_waited_for() {
     let engine = again.start();
     // Once more, and this time room is made while it runs.
     wait_for("counted views", || (engine.metric("views_counted_total") > 0).then_some(()));
-    let ballast = fill_under(&mount);
-    wait_within("the errand of a new minute", A_MINUTE, || (said(&engine, "which is tried again") >= 1).then_some(()));
+    let ballast = fill_until_it_waits(&engine, &mount);
     let stood = epoch(&engine);
     std::fs::remove_file(ballast).unwrap();
     wait_for("snapshots that go on", || (epoch(&engine) > stood + 1).then_some(()));
