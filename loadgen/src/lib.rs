@@ -2,7 +2,8 @@
 //! and an exact check of what the engine then serves.
 //!
 //! The crate is a library so that the engine's demo can drive it; the `loadgen` binary is its command line.
-//! It is not a benchmark of HTTP and holds no state between invocations.
+//! In `measure` it also starts engines of its own, by `process`, and tells what they hold. It is not a benchmark of
+//! HTTP and holds no state between invocations.
 //!
 //! Invariant: a view enters the oracle exactly when its batch's acknowledgement says that it is counted, whatever
 //! number of times the batch was sent, so the oracle and the engine must agree to the last view.

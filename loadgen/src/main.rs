@@ -1,4 +1,5 @@
-//! The `loadgen` command: parses, runs, prints the report as JSON on stdout and everything else on stderr.
+//! The `loadgen` command: parses, runs, prints the report of a load as JSON, or the table of a measurement, on stdout
+//! and everything else on stderr.
 //!
 //! All work is in the library. Invariant: exit code 0 only if everything was acknowledged and, where asked for,
 //! verified; 1 otherwise; 2 for wrong usage.
