@@ -102,7 +102,7 @@ impl Member {
     /// Its id.
     #[inline]
     pub(crate) fn id(self, shards: &[Shard]) -> &[u8] {
-        shards[usize::from(self.shard)].ids.id(self.slot)
+        shards[usize::from(self.shard)].videos.id(self.slot)
     }
 }
 
@@ -206,10 +206,10 @@ impl Board {
                 self.scan = None;
                 break;
             };
-            let slots = shard.ids.len();
+            let slots = shard.videos.len();
             let end = slots.min(cursor.slot.saturating_add(u32::try_from(budget - looked_at).unwrap_or(u32::MAX)));
             for slot in cursor.slot..end {
-                let line = &shards[place].lines[slot as usize];
+                let line = &shards[place].videos.lines[slot as usize];
                 if line.fresh_count(self.place) >= self.theta.count && !line.is_member(self.place) {
                     self.scanned(shards, Member { slot, ..cursor });
                 }
@@ -253,13 +253,13 @@ impl Board {
     /// The video's count, and whether it is a member.
     #[inline]
     fn state_of(&self, shards: &[Shard], video: Member) -> (u64, bool) {
-        let line = &shards[usize::from(video.shard)].lines[video.slot as usize];
+        let line = &shards[usize::from(video.shard)].videos.lines[video.slot as usize];
         (line.fresh_count(self.place), line.is_member(self.place))
     }
 
     /// Makes a video at or above θ a member.
     fn add(&mut self, shards: &mut [Shard], video: Member) {
-        shards[usize::from(video.shard)].lines[video.slot as usize].join(self.place);
+        shards[usize::from(video.shard)].videos.lines[video.slot as usize].join(self.place);
         self.members.push(video);
         self.n += 1;
         if self.members.len() >= 4 * self.k {
@@ -321,10 +321,10 @@ impl Board {
     /// Makes the videos in `ranked` the only members.
     fn keep_ranked(&mut self, shards: &mut [Shard]) {
         for video in self.members.drain(..) {
-            shards[usize::from(video.shard)].lines[video.slot as usize].leave(self.place);
+            shards[usize::from(video.shard)].videos.lines[video.slot as usize].leave(self.place);
         }
         for &(_, video) in &self.ranked {
-            shards[usize::from(video.shard)].lines[video.slot as usize].join(self.place);
+            shards[usize::from(video.shard)].videos.lines[video.slot as usize].join(self.place);
             self.members.push(video);
         }
         self.n = self.members.len();

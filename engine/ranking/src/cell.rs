@@ -6,7 +6,7 @@
 //! | word | row | marker, first cell | marker, second cell |
 //! |---|---|---|---|
 //! | 0 | hash | epoch | oldest arrival, ms |
-//! | 1 | minute u32, class u8 << 32, id length u8 << 40, tag << 56 | log generation u32, cut << 32, tag << 56 | 0 |
+//! | 1 | minute u32, class 2 bits << 32, views 14 bits << 34, id length u8 << 48, tag << 56 | log generation u32, cut << 32, tag << 56 | 0 |
 //! | 2 | id bytes 0 to 7, or 0 | engine time, ms | 0 |
 //! | 3 | id bytes 8 to 14, or 0 | log position | 0 |
 //!
@@ -16,18 +16,28 @@
 
 use highwater_proto::Epoch;
 
-use crate::ids::INLINE_ID_BYTES_MAX;
 use crate::time::{FinalityClass, Minute};
+use crate::videos::INLINE_ID_BYTES_MAX;
 
 /// Bytes of one cell.
 const CELL_BYTES: usize = size_of::<Cell>();
+
+/// Most views of one row: more than a batch can have.
+pub const ROW_VIEWS_MAX: u32 = (1 << (LENGTH_SHIFT - VIEWS_SHIFT)) - 1;
+
+const CLASS_SHIFT: u32 = 32;
+const CLASS_MASK: u8 = (1 << (VIEWS_SHIFT - CLASS_SHIFT)) - 1;
+const VIEWS_SHIFT: u32 = 34;
+const LENGTH_SHIFT: u32 = 48;
+
+const _: () = assert!(FinalityClass::MAX.0 <= CLASS_MASK && highwater_proto::BATCH_VIEWS_MAX <= ROW_VIEWS_MAX);
 
 /// Cells of a marker.
 pub const MARKER_CELLS: usize = 2;
 
 /// What a first cell begins.
 pub mod tag {
-    /// A row: one view.
+    /// A row: views of one video in one minute.
     pub const ROW: u8 = 1;
     /// A marker.
     pub const MARKER: u8 = 2;
@@ -65,14 +75,21 @@ impl Cell {
     #[inline]
     #[must_use]
     pub fn class(&self) -> FinalityClass {
-        FinalityClass((self.0[1] >> 32) as u8)
+        FinalityClass((self.0[1] >> CLASS_SHIFT) as u8 & CLASS_MASK)
+    }
+
+    /// How many views a row is.
+    #[inline]
+    #[must_use]
+    pub fn views(&self) -> u32 {
+        (self.0[1] >> VIEWS_SHIFT) as u32 & ROW_VIEWS_MAX
     }
 
     /// A row's id length in bytes.
     #[inline]
     #[must_use]
     pub fn id_len(&self) -> usize {
-        usize::from((self.0[1] >> 40) as u8)
+        usize::from((self.0[1] >> LENGTH_SHIFT) as u8)
     }
 }
 
@@ -90,17 +107,36 @@ pub fn row_cells(first: &Cell) -> usize {
     cells_of(first.id_len())
 }
 
-/// Appends the row of one view: exactly [`cells_of`]`(id.len())` cells.
+/// What a row says beside the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The id's hash.
+    pub hash: u64,
+    /// Event minute.
+    pub minute: Minute,
+    /// Finality class.
+    pub class: FinalityClass,
+    /// Views, 1 to [`ROW_VIEWS_MAX`].
+    pub views: u32,
+}
+
+/// Appends a row: exactly [`cells_of`]`(id.len())` cells.
 ///
 /// # Panics
-/// When the id is empty or longer than 255 bytes, or the class above [`FinalityClass::MAX`]: the
-/// codec refuses such ids, so it is a bug.
+/// When the id is empty or longer than 255 bytes, the class above [`FinalityClass::MAX`], or the views are none or too
+/// many: the codec refuses such ids and batches, so it is a bug.
 #[inline]
-pub fn push_row(out: &mut Vec<Cell>, hash: u64, minute: Minute, class: FinalityClass, id: &str) {
+pub fn push_row(out: &mut Vec<Cell>, row: Row, id: &str) {
+    let Row { hash, minute, class, views } = row;
     let bytes = id.as_bytes();
     assert!(!bytes.is_empty() && bytes.len() <= 255, "a video id of {} bytes", bytes.len());
     assert!(class <= FinalityClass::MAX, "finality class {}", class.0);
-    let head = u64::from(minute.0) | u64::from(class.0) << 32 | (bytes.len() as u64) << 40 | u64::from(tag::ROW) << 56;
+    assert!((1..=ROW_VIEWS_MAX).contains(&views), "a row of {views} views");
+    let head = u64::from(minute.0)
+        | u64::from(class.0) << CLASS_SHIFT
+        | u64::from(views) << VIEWS_SHIFT
+        | (bytes.len() as u64) << LENGTH_SHIFT
+        | u64::from(tag::ROW) << 56;
     if bytes.len() <= INLINE_ID_BYTES_MAX {
         let [low, high] = inline_words(bytes);
         out.push(Cell([hash, head, low, high]));
@@ -180,12 +216,14 @@ mod tests {
         for len in 1..=255 {
             let id = "v".repeat(len);
             let mut cells = Vec::new();
-            push_row(&mut cells, 9, Minute(u32::MAX), FinalityClass(3), &id);
+            let row =
+                Row { hash: 9, minute: Minute(u32::MAX), class: FinalityClass(3), views: ROW_VIEWS_MAX - len as u32 };
+            push_row(&mut cells, row, &id);
             assert_eq!(cells.len(), cells_of(len));
             let first = cells[0];
             assert_eq!(row_cells(&first), cells.len());
             assert_eq!((first.tag(), first.hash(), first.id_len()), (tag::ROW, 9, len));
-            assert_eq!((first.minute(), first.class()), (Minute(u32::MAX), FinalityClass(3)));
+            assert_eq!((first.minute(), first.class(), first.views()), (row.minute, row.class, row.views));
             let bytes: &[u8] = if len <= INLINE_ID_BYTES_MAX {
                 &bytemuck::bytes_of(&cells[0])[16..]
             } else {
@@ -216,6 +254,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "a video id of 0 bytes")]
     fn empty_ids_are_a_bug() {
-        push_row(&mut Vec::new(), 0, Minute(0), FinalityClass(0), "");
+        push_row(&mut Vec::new(), Row { hash: 0, minute: Minute(0), class: FinalityClass(0), views: 1 }, "");
     }
 }

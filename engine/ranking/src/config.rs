@@ -8,8 +8,8 @@ use highwater_memory::MemoryError;
 use highwater_proto::TOP_K_MAX;
 
 use crate::calendar::Calendar;
-use crate::ids;
-use crate::shard::CounterLine;
+use crate::line::CounterLine;
+use crate::videos;
 
 /// The most videos a shard can hold: a late key has 30 bits for the slot.
 pub const SLOTS_MAX: u32 = 1 << 30;
@@ -59,8 +59,8 @@ impl RankingConfig {
     /// full, the late views aside (8 bytes each, per core).
     #[must_use]
     pub fn shard_bytes(videos: u32, id_arena_bytes: usize) -> u64 {
-        let videos_bytes = u64::from(videos) * (ids::KEY_BYTES + size_of::<CounterLine>()) as u64;
-        videos_bytes + ids::index_bytes(videos) + u64::from(videos).div_ceil(8) + id_arena_bytes as u64
+        let videos_bytes = u64::from(videos) * size_of::<CounterLine>() as u64;
+        videos_bytes + videos::index_bytes(videos) + u64::from(videos).div_ceil(8) + id_arena_bytes as u64
     }
 
     /// Checks every figure against its limits.

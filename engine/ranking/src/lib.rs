@@ -6,7 +6,7 @@
 //! accepted, logged and classed it, and asked for room.
 //!
 //! # The way of a row
-//! [`push_row`] writes a view's row as [`Cell`]s for a lane; [`CoreRanking::apply`] counts it.
+//! [`push_row`] writes views of one video as [`Cell`]s for a lane; [`CoreRanking::apply`] counts it.
 //! Every second a [`Marker`] freezes the state: [`CoreRanking::begin_marker`], then
 //! [`CoreRanking::step`] until [`MarkerStep::Top`]; [`merge`] joins the lists of all cores. At a
 //! new minute the marker also closes a [`CoreCut`] and asks for the runs that leave the windows.
@@ -36,7 +36,7 @@ mod config;
 mod core;
 mod cut;
 mod hash;
-mod ids;
+mod line;
 mod marker;
 mod populate;
 mod restore;
@@ -45,16 +45,17 @@ mod shard;
 mod tests;
 mod time;
 mod top;
+mod videos;
 
 pub use calendar::{CALENDAR_PERIODS, Calendar, CalendarPeriod, MonthLength};
-pub use cell::{Cell, MARKER_CELLS, Marker, cells_of, push_row, row_cells, tag};
+pub use cell::{Cell, MARKER_CELLS, Marker, ROW_VIEWS_MAX, Row, cells_of, push_row, row_cells, tag};
 pub use config::{RankingConfig, RankingError, SLOTS_MAX, WindowLengths};
 pub use core::CoreRanking;
 pub use cut::{CoreCut, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
 pub use hash::{IdHash, shard_of};
 pub use highwater_memory::Populated;
-pub use ids::INLINE_ID_BYTES_MAX;
 pub use marker::MarkerStep;
 pub use populate::ShardPopulator;
 pub use time::{FinalityClass, Minute};
 pub use top::{CoreBoard, CoreTop, merge};
+pub use videos::INLINE_ID_BYTES_MAX;

@@ -165,14 +165,14 @@ impl CoreRanking {
         for (index, &SlotCount { slot, count }) in entries.iter().enumerate() {
             let state = &mut self.shards[usize::from(place)];
             if let Some(ahead) = entries.get(index + PREFETCH_AHEAD) {
-                prefetch_at(&state.lines, ahead.slot as usize);
+                prefetch_at(&state.videos.lines, ahead.slot as usize);
             }
-            assert!(slot < state.ids.len(), "bug: a run of shard {shard} holds slot {slot}, beyond its last");
-            let line = &mut state.lines[slot as usize];
+            assert!(slot < state.videos.len(), "bug: a run of shard {shard} holds slot {slot}, beyond its last");
+            let line = &mut state.videos.lines[slot as usize];
             line.refresh(&self.edges);
             let before = line.fresh_count(board);
             let after = change(slot, before, u64::from(count));
-            *line.count_mut(board) = after;
+            line.set_count(board, after);
             // Both are at most the views ever accepted, so the difference of the two is exact modulo 2^64.
             total = total.wrapping_add(after).wrapping_sub(before);
             let video = Member { shard: place, slot };
@@ -252,7 +252,7 @@ impl CoreRanking {
                 shard: next.number,
                 minute: self.edges.minute,
                 first_slot: next.slots_cut,
-                id_lens: Vec::with_capacity((next.ids.len() - next.slots_cut) as usize),
+                id_lens: Vec::with_capacity((next.videos.len() - next.slots_cut) as usize),
                 id_bytes: Vec::new(),
                 current: Vec::with_capacity(next.dirty_count),
                 late: Vec::new(),
@@ -294,20 +294,20 @@ fn freezing() -> Phase {
 
 /// Takes ids that are in no cut yet; returns whether all are taken.
 fn take_ids(shard: &mut Shard, piece: &mut ShardCut, left: &mut usize) -> bool {
-    while *left > 0 && shard.slots_cut < shard.ids.len() {
-        let id = shard.ids.id(shard.slots_cut);
+    while *left > 0 && shard.slots_cut < shard.videos.len() {
+        let id = shard.videos.id(shard.slots_cut);
         piece.id_lens.push(id.len() as u8); // at most 255, see `push_row`
         piece.id_bytes.extend_from_slice(id);
         shard.slots_cut += 1;
         *left -= 1;
     }
-    shard.slots_cut == shard.ids.len()
+    shard.slots_cut == shard.videos.len()
 }
 
 /// Takes the minute's counts in slot order from `word` of the dirty bits on; returns whether all
 /// are taken.
 fn take_dirty(shard: &mut Shard, piece: &mut ShardCut, word: &mut usize, left: &mut usize) -> bool {
-    let words = shard.ids.len().div_ceil(64) as usize;
+    let words = shard.videos.len().div_ceil(64) as usize;
     while *left > 0 && *word < words {
         let mut bits = std::mem::take(&mut shard.dirty[*word]);
         shard.dirty_count -= bits.count_ones() as usize;
@@ -315,7 +315,7 @@ fn take_dirty(shard: &mut Shard, piece: &mut ShardCut, word: &mut usize, left: &
         while bits != 0 {
             let slot = *word as u32 * 64 + bits.trailing_zeros();
             bits &= bits - 1;
-            let count = std::mem::take(&mut shard.lines[slot as usize].minute_count);
+            let count = shard.videos.lines[slot as usize].take_minute_count();
             piece.current.push(SlotCount { slot, count });
         }
         *word += 1;

@@ -1,6 +1,6 @@
 //! Committing the memory of new videos ahead of the core, from a helper's thread.
 //!
-//! A core that gives out a new slot touches a key, a counter line and a dirty bit for the first time; where their pages
+//! A core that gives out a new slot touches a line and a dirty bit for the first time; where their pages
 //! are not committed, the kernel zeroes up to 2 MiB for each in the middle of the core's turn. A helper that knows how
 //! many slots are used does that before. Not covered: the index, which is touched at random and committed whole at
 //! start ([`crate::CoreRanking::prefault`]), and the arena of long ids, which fills by bytes and not by slots.
@@ -11,7 +11,7 @@
 use highwater_memory::{HUGE_PAGE_BYTES, Populated, Populator};
 
 use crate::core::CoreRanking;
-use crate::shard::CounterLine;
+use crate::line::CounterLine;
 
 /// Slots are committed in multiples of this, a huge page of counter lines, so that a helper that hears of every few
 /// new videos mostly has nothing to do.
@@ -25,7 +25,6 @@ const SLOTS_PER_WORD: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub struct ShardPopulator {
     shard: u16,
-    keys: Populator,
     lines: Populator,
     dirty: Populator,
     /// The slots below this are committed, by the core itself or from here.
@@ -60,7 +59,7 @@ impl ShardPopulator {
     /// that doubles from one second to the next. More only commits sooner what the plan for the memory counts anyway;
     /// but a shard that hardly grows should not hold pages that others could use, so the table's whole rest is too far.
     ///
-    /// Takes up to some milliseconds for each 32 768 slots that are new; 80 bytes and a bit each.
+    /// Takes up to some milliseconds for each 32 768 slots that are new; 64 bytes and a bit each.
     pub fn populate_ahead(&mut self, slots_used: u32, ahead: u32) -> Populated {
         let slots_max = self.slots_max();
         let wanted = slots_used.saturating_add(ahead).min(slots_max);
@@ -72,7 +71,7 @@ impl ShardPopulator {
         let end = wanted.next_multiple_of(STEP_SLOTS).min(slots_max);
         let slots = start as usize..end as usize;
         let words = slots.start / SLOTS_PER_WORD..slots.end.div_ceil(SLOTS_PER_WORD);
-        let parts = [(&self.lines, slots.clone()), (&self.keys, slots), (&self.dirty, words)];
+        let parts = [(&self.lines, slots), (&self.dirty, words)];
         for (populator, elements) in parts {
             match populator.populate(elements) {
                 Populated::Done => {}
@@ -90,8 +89,7 @@ impl CoreRanking {
     pub fn populators(&self) -> Vec<ShardPopulator> {
         let populator = |shard: &crate::shard::Shard| ShardPopulator {
             shard: shard.number,
-            keys: shard.ids.keys_populator(),
-            lines: shard.lines.populator(),
+            lines: shard.videos.lines.populator(),
             dirty: shard.dirty.populator(),
             done: 0,
         };
@@ -101,6 +99,6 @@ impl CoreRanking {
     /// Number and slots used of each owned shard, in the order of the configuration: what
     /// [`ShardPopulator::populate_ahead`] is told. Costs one load for each shard.
     pub fn slots_used(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
-        self.shards.iter().map(|shard| (shard.number, shard.ids.len()))
+        self.shards.iter().map(|shard| (shard.number, shard.videos.len()))
     }
 }

@@ -12,9 +12,10 @@ use crate::config::RankingError;
 use crate::core::CoreRanking;
 use crate::cut::{RunChange, RunRequest, SlotCount};
 use crate::hash::shard_of;
-use crate::ids::{INLINE_ID_BYTES_MAX, IdKey};
+use crate::line::COUNT_MAX;
 use crate::shard::{ALL_TIME, Edges, FIRST_WINDOW, Shard, WINDOWS};
 use crate::time::{FinalityClass, Minute};
+use crate::videos::{INLINE_ID_BYTES_MAX, IdKey};
 
 impl CoreRanking {
     /// Appends the ids of one cut to a shard, in slot order; cuts in order of their numbers.
@@ -31,10 +32,10 @@ impl CoreRanking {
         let shards_total = self.config.shards_total;
         let hash = self.id_hash();
         let state = &mut self.shards[place];
-        assert!(state.slots_cut == state.ids.len(), "bug: ids were restored after rows were applied");
+        assert!(state.slots_cut == state.videos.len(), "bug: ids were restored after rows were applied");
         let mut rest = id_bytes;
         for &len in id_lens {
-            let slot = state.ids.len();
+            let slot = state.videos.len();
             let wrong = |what| RankingError::Inconsistent { shard, slot: u64::from(slot), what };
             let (id, tail) = rest.split_at_checked(usize::from(len)).ok_or(wrong("its ids are cut short"))?;
             rest = tail;
@@ -46,21 +47,21 @@ impl CoreRanking {
             if shard_of(id_hash, shards_total) != shard {
                 return Err(wrong("an id belongs to another shard"));
             }
-            if state.ids.slots_free() == 0 {
+            if state.videos.slots_free() == 0 {
                 return Err(RankingError::TableTooSmall {
                     shard,
                     videos: u64::from(slot) + 1,
                     videos_max: self.config.videos_per_shard_max,
                 });
             }
-            if id.len() > INLINE_ID_BYTES_MAX && state.ids.arena_free() < id.len() {
+            if id.len() > INLINE_ID_BYTES_MAX && state.videos.arena_free() < id.len() {
                 return Err(RankingError::ArenaTooSmall {
                     shard,
-                    bytes: (state.ids.arena_used() + id.len()) as u64,
+                    bytes: (state.videos.arena_used() + id.len()) as u64,
                     bytes_max: self.config.id_arena_bytes_per_shard,
                 });
             }
-            if state.ids.intern(id_hash, IdKey::of(id)) != slot {
+            if state.videos.intern(id_hash, IdKey::of(id)) != slot {
                 return Err(wrong("an id comes twice"));
             }
             state.slots_cut = slot + 1;
@@ -68,7 +69,7 @@ impl CoreRanking {
         if rest.is_empty() {
             return Ok(());
         }
-        let slot = u64::from(state.ids.len());
+        let slot = u64::from(state.videos.len());
         Err(RankingError::Inconsistent { shard, slot, what: "bytes are left after its last id" })
     }
 
@@ -84,13 +85,14 @@ impl CoreRanking {
         let edges = self.edges;
         let (state, totals) = self.restored(shard);
         for (slot, count) in (u64::from(first_slot)..).zip(counts) {
-            if slot >= u64::from(state.ids.len()) {
+            if slot >= u64::from(state.videos.len()) {
                 let what = "an all-time count is of a slot beyond the last id";
                 return Err(RankingError::Inconsistent { shard, slot, what });
             }
-            let line = &mut state.lines[slot as usize];
+            let line = &mut state.videos.lines[slot as usize];
             line.refresh(&edges);
-            *line.count_mut(ALL_TIME) += count;
+            let sum = raised(shard, slot as u32, line.fresh_count(ALL_TIME), *count, ALL_TIME)?;
+            line.set_count(ALL_TIME, sum);
             totals[ALL_TIME] += count;
         }
         Ok(())
@@ -121,10 +123,11 @@ impl CoreRanking {
         let (state, totals) = self.restored(shard);
         for entry in entries {
             check_entry(state, entry)?;
-            let line = &mut state.lines[entry.slot as usize];
+            let line = &mut state.videos.lines[entry.slot as usize];
             line.refresh(&edges);
-            *line.count_mut(FIRST_WINDOW + window) += u64::from(entry.count);
-            totals[FIRST_WINDOW + window] += u64::from(entry.count);
+            let (board, count) = (FIRST_WINDOW + window, u64::from(entry.count));
+            line.set_count(board, raised(shard, entry.slot, line.fresh_count(board), count, board)?);
+            totals[board] += count;
         }
         Ok(())
     }
@@ -160,11 +163,11 @@ impl CoreRanking {
                 let what = "a run's class is beyond the last";
                 return Err(RankingError::Inconsistent { shard, slot: u64::from(entry.slot), what });
             }
-            let line = &mut state.lines[entry.slot as usize];
+            let line = &mut state.videos.lines[entry.slot as usize];
             line.refresh(&edges);
             for board in 0..BOARDS {
                 let count = u64::from(entry.count) * counted[board];
-                *line.count_mut(board) += count;
+                line.set_count(board, raised(shard, entry.slot, line.fresh_count(board), count, board)?);
                 totals[board] += count;
             }
         }
@@ -196,11 +199,18 @@ impl CoreRanking {
     }
 }
 
+/// A count of a board with `more` added, refused where it is more than a video can have.
+fn raised(shard: u16, slot: u32, count: u64, more: u64, board: usize) -> Result<u64, RankingError> {
+    let what = "its count is beyond what a video can have";
+    let wrong = RankingError::Inconsistent { shard, slot: u64::from(slot), what };
+    count.checked_add(more).filter(|sum| *sum <= COUNT_MAX[board]).ok_or(wrong)
+}
+
 /// Refuses an entry of a run that no view can have made.
 fn check_entry(shard: &Shard, entry: &SlotCount) -> Result<(), RankingError> {
     let wrong = |what| RankingError::Inconsistent { shard: shard.number, slot: u64::from(entry.slot), what };
     match entry {
-        entry if entry.slot >= shard.ids.len() => Err(wrong("a run holds a slot beyond the last id")),
+        entry if entry.slot >= shard.videos.len() => Err(wrong("a run holds a slot beyond the last id")),
         entry if entry.count == 0 => Err(wrong("a run holds a count of 0")),
         _ => Ok(()),
     }

@@ -1,20 +1,18 @@
-//! One shard: its ids, a counter line per video, and the views that the next cut will take.
+//! One shard: its videos, and the views that the next cut will take.
 //!
 //! It counts; which videos rank is for the boards, which put their membership bits into the
 //! lines. Invariants: see the crate's invariants 1 to 3; a slot's dirty bit is set iff its
-//! `minute_count` is above zero, and `dirty_count` is the number of set bits; a line's tumbling counts are those of the
-//! periods that its stamp lies in, so whoever reads or changes them goes through [`CounterLine::refresh`] or
-//! [`CounterLine::count`].
+//! `minute_count` is above zero, and `dirty_count` is the number of set bits.
 
-use bytemuck::{Pod, Zeroable};
-use highwater_memory::{HUGE_PAGE_BYTES, Slab};
+use highwater_memory::Slab;
 
 use crate::board::BOARDS;
 use crate::calendar::{CALENDAR_PERIODS, CalendarPeriod};
 use crate::config::{RankingConfig, RankingError, WindowLengths};
 use crate::cut::LateKey;
-use crate::ids::IdTable;
+use crate::line::{Counters, STAMP_MAX};
 use crate::time::{FinalityClass, Minute};
+use crate::videos::VideoTable;
 
 /// The counter of all views.
 pub(crate) const ALL_TIME: usize = 0;
@@ -26,79 +24,6 @@ pub(crate) const SLIDING: usize = 3;
 pub(crate) const WINDOWS: usize = SLIDING + CALENDAR_PERIODS;
 /// Counters of a line.
 pub(crate) const COUNTERS: usize = FIRST_WINDOW + WINDOWS;
-
-/// Bits of a line's state below its stamp: one for each board.
-const MEMBER_BITS: u32 = 7;
-/// The largest stamp, some time in the year 5797; from then on tumbling counts would never be reset.
-const STAMP_MAX: u32 = u32::MAX >> MEMBER_BITS;
-
-/// One video's counters: one cache line.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(crate) struct CounterLine {
-    /// By counter number: [`ALL_TIME`], then the windows. The tumbling ones may be of periods that are over.
-    counts: [u64; COUNTERS],
-    /// Bit b: the video is a member of board b. Above them the stamp: the hour in which the line was last refreshed.
-    state: u32,
-    /// Views of the engine's minute and class 0 since the last close.
-    pub(crate) minute_count: u32,
-}
-
-const _: () = assert!(size_of::<CounterLine>() == 64);
-const _: () = assert!(BOARDS == COUNTERS && BOARDS == MEMBER_BITS as usize);
-
-impl CounterLine {
-    /// The count of a board's window, whatever of it is stale.
-    #[inline]
-    pub(crate) fn count(&self, board: usize, edges: &Edges) -> u64 {
-        let is_stale =
-            board >= FIRST_WINDOW + SLIDING && self.state >> MEMBER_BITS < edges.stamps[board - FIRST_WINDOW - SLIDING];
-        if is_stale { 0 } else { self.counts[board] }
-    }
-
-    /// The count of a board's window on a line that was refreshed in the board's period, as that of each member was.
-    #[inline]
-    pub(crate) fn fresh_count(&self, board: usize) -> u64 {
-        self.counts[board]
-    }
-
-    /// Sets to zero what is left of periods that are over.
-    #[inline]
-    pub(crate) fn refresh(&mut self, edges: &Edges) {
-        let stamp = self.state >> MEMBER_BITS;
-        if stamp == edges.stamps[0] {
-            return;
-        }
-        for (period, first) in edges.stamps.iter().enumerate() {
-            if stamp < *first {
-                self.counts[FIRST_WINDOW + SLIDING + period] = 0;
-            }
-        }
-        self.state = edges.stamps[0] << MEMBER_BITS | self.state & ((1 << MEMBER_BITS) - 1);
-    }
-
-    /// Whether the video is a member of a board.
-    #[inline]
-    pub(crate) fn is_member(&self, board: usize) -> bool {
-        self.state >> board & 1 == 1
-    }
-
-    /// Makes the video a member of a board.
-    pub(crate) fn join(&mut self, board: usize) {
-        self.state |= 1 << board;
-    }
-
-    /// Ends the video's membership of a board.
-    pub(crate) fn leave(&mut self, board: usize) {
-        self.state &= !(1 << board);
-    }
-
-    /// The counter of a board on a refreshed line.
-    #[inline]
-    pub(crate) fn count_mut(&mut self, board: usize) -> &mut u64 {
-        &mut self.counts[board]
-    }
-}
 
 /// What a view's minute is judged by until the next marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +63,13 @@ impl Edges {
         }
     }
 
+    /// The counters of a view of that minute and class, as a bit set.
+    #[inline]
+    pub(crate) fn counted(&self, minute: Minute, class: FinalityClass) -> u32 {
+        let bit = |window| (self.counts(window, minute, class) as u32) << (FIRST_WINDOW + window);
+        (0..WINDOWS).fold(1 << ALL_TIME, |bits, window| bits | bit(window))
+    }
+
     /// Whether a view of that minute and class counts in a window, as 1 or 0.
     #[inline]
     pub(crate) fn counts(&self, window: usize, minute: Minute, class: FinalityClass) -> u64 {
@@ -156,10 +88,8 @@ impl Edges {
 pub(crate) struct Shard {
     /// Its number in the data directory.
     pub(crate) number: u16,
-    /// Its ids.
-    pub(crate) ids: IdTable,
-    /// A line per slot.
-    pub(crate) lines: Slab<CounterLine>,
+    /// Its videos.
+    pub(crate) videos: VideoTable,
     /// A bit per slot.
     pub(crate) dirty: Slab<u64>,
     /// Bits set in `dirty`.
@@ -177,8 +107,7 @@ impl Shard {
         let videos_max = config.videos_per_shard_max;
         Ok(Self {
             number,
-            ids: IdTable::reserve(videos_max, config.id_arena_bytes_per_shard).map_err(memory)?,
-            lines: Slab::reserve(videos_max as usize).map_err(memory)?,
+            videos: VideoTable::reserve(videos_max, config.id_arena_bytes_per_shard).map_err(memory)?,
             dirty: Slab::reserve(videos_max.div_ceil(64) as usize).map_err(memory)?,
             dirty_count: 0,
             late: Vec::new(),
@@ -188,58 +117,90 @@ impl Shard {
 
     /// See [`crate::CoreRanking::prefault`].
     pub(crate) fn prefault(&mut self) {
-        self.ids.prefault();
-        self.lines.populate(HUGE_PAGE_BYTES / size_of::<CounterLine>());
+        self.videos.prefault();
         self.dirty.populate(usize::MAX);
     }
 
-    /// Counts one view of a slot, also in the totals by board. Returns the boards that may have to act on it, as a bit
-    /// set: a board need not, while the new count is below its threshold's, or the video is a member and was above the
-    /// threshold's count before.
+    /// Counts views of a slot that are of one minute and class, also in the totals by board. Returns the boards that may
+    /// have to act on them, as a bit set: a board need not, while the new count is below its threshold's, or the video is
+    /// a member and was above the threshold's count before.
     #[inline]
-    pub(crate) fn count(
-        &mut self,
-        slot: u32,
-        minute: Minute,
-        class: FinalityClass,
-        edges: &Edges,
-        ledger: &mut Ledger,
-    ) -> u32 {
-        let line = &mut self.lines[slot as usize];
-        line.refresh(edges);
-        let mut counted = [1u64; BOARDS];
-        for window in 0..WINDOWS {
-            counted[FIRST_WINDOW + window] = edges.counts(window, minute, class);
-        }
-        let mut concerned = 0;
-        for (board, counted) in counted.into_iter().enumerate() {
-            ledger.totals[board] += counted;
-            let count = line.counts[board] + counted;
-            line.counts[board] = count;
-            let theta_count = ledger.theta_counts[board];
-            let acts = counted == 1
-                && count >= theta_count
-                && (!line.is_member(board) || count <= theta_count.saturating_add(1));
-            concerned |= u32::from(acts) << board;
-        }
-        if minute == edges.minute && class == FinalityClass::IN_HOUR && line.minute_count < u32::MAX {
-            if line.minute_count == 0 {
-                self.dirty[slot as usize / 64] |= 1 << (slot % 64);
-                self.dirty_count += 1;
-            }
-            line.minute_count += 1;
+    pub(crate) fn count(&mut self, slot: u32, views: Views, edges: &Edges, ledger: &mut Ledger) -> u32 {
+        let line = &mut self.videos.lines[slot as usize];
+        let mut counters = line.counters();
+        counters.refresh(edges);
+        let count = u64::from(views.views);
+        let is_now = views.minute == edges.minute && views.class == FinalityClass::IN_HOUR;
+        let counted = if is_now { u32::MAX } else { edges.counted(views.minute, views.class) };
+        if is_now {
+            // It is in every window.
+            ledger.views_now += count;
+            counters.counts.iter_mut().for_each(|one| *one += count);
         } else {
-            self.late.push(LateKey::of(minute, class, slot));
+            for (board, one) in counters.counts.iter_mut().enumerate() {
+                let count = count * u64::from(counted >> board & 1);
+                *one += count;
+                ledger.totals[board] += count;
+            }
         }
-        concerned
+        match counters.minute_count.checked_add(views.views) {
+            Some(minute_count) if is_now => {
+                if counters.minute_count == 0 {
+                    self.dirty[slot as usize / 64] |= 1 << (slot % 64);
+                    self.dirty_count += 1;
+                }
+                counters.minute_count = minute_count;
+            }
+            _ => {
+                let key = LateKey::of(views.minute, views.class, slot);
+                self.late.extend(std::iter::repeat_n(key, views.views as usize));
+            }
+        }
+        line.set_counters(&counters);
+        ledger.concerned(&counters, count) & counted
     }
+}
+
+/// Views of one video that are counted together; at least one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Views {
+    pub(crate) minute: Minute,
+    pub(crate) class: FinalityClass,
+    pub(crate) views: u32,
 }
 
 /// What a core keeps of each board beside the lines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ledger {
-    /// The threshold's count; `u64::MAX` leaves the board alone.
+    /// The threshold's count; [`Self::LEFT_ALONE`] leaves the board alone.
     pub(crate) theta_counts: [u64; BOARDS],
-    /// Views of all videos in the board's window.
+    /// Views of all videos in the board's window, but for `views_now`.
     pub(crate) totals: [u64; BOARDS],
+    /// Views that are to be added to every total.
+    pub(crate) views_now: u64,
+}
+
+impl Ledger {
+    /// A threshold above every count.
+    pub(crate) const LEFT_ALONE: u64 = i64::MAX as u64;
+
+    /// Adds what is to be added to every total.
+    pub(crate) fn settle(&mut self) {
+        let views = std::mem::take(&mut self.views_now);
+        self.totals.iter_mut().for_each(|total| *total += views);
+    }
+
+    /// The boards to whose members a video may come, or among whose members at or above the threshold, by its last
+    /// `views` in that board.
+    #[inline]
+    fn concerned(&self, counters: &Counters, views: u64) -> u32 {
+        let (mut reached, mut passed) = (0, 0);
+        for (board, (count, theta_count)) in counters.counts.iter().zip(self.theta_counts).enumerate() {
+            // Negative, and so large, below the threshold.
+            let above = count.wrapping_sub(theta_count);
+            reached |= u32::from(above >> 63 == 0) << board;
+            passed |= u32::from(above <= views) << board;
+        }
+        passed | reached & !counters.members()
+    }
 }

@@ -27,10 +27,13 @@ fn ready(top_k: usize) -> CoreRanking {
     core
 }
 
+const NEW: Row = Row { hash: 0, minute: NOW, class: FinalityClass(0), views: 1 };
+
 fn view(core: &mut CoreRanking, id: &str, minute: Minute, class: u8, times: usize) {
     let mut cells = Vec::new();
     for _ in 0..times {
-        push_row(&mut cells, core.id_hash().hash(id), minute, FinalityClass(class), id);
+        let row = Row { hash: core.id_hash().hash(id), minute, class: FinalityClass(class), views: 1 };
+        push_row(&mut cells, row, id);
     }
     core.apply(&cells);
 }
@@ -207,7 +210,7 @@ fn ids_of_one_hash_are_counted_apart() {
     for _ in 0..2 {
         for (index, id) in ids.iter().enumerate() {
             for _ in 0..=index {
-                push_row(&mut cells, 5, NOW, FinalityClass(0), id);
+                push_row(&mut cells, Row { hash: 5, ..NEW }, id);
             }
         }
         core.apply(&cells);
@@ -239,7 +242,7 @@ fn late_views_ask_for_a_cut_and_then_for_a_stop() {
 fn a_minute_count_at_its_limit_goes_on_in_late_views() {
     let mut core = ready(4);
     view(&mut core, "hot", NOW, 0, 1);
-    core.shards[0].lines[0].minute_count = u32::MAX;
+    core.shards[0].videos.lines[0].set_minute_count(u32::MAX);
     view(&mut core, "hot", NOW, 0, 2);
     let cut = core.cut_now(Epoch(1), 0);
     let (_, runs) = cut.shards.into_iter().next().unwrap().into_runs();
@@ -346,6 +349,6 @@ fn epochs_never_go_back() {
 fn a_torn_row_stops_the_engine() {
     let mut core = ready(4);
     let mut cells = Vec::new();
-    push_row(&mut cells, 0, NOW, FinalityClass(0), &"x".repeat(100));
+    push_row(&mut cells, NEW, &"x".repeat(100));
     core.apply(&cells[..2]);
 }

@@ -368,12 +368,21 @@ fn apply_rows(cores: &mut [CoreRanking], ids: &[String], views: &[SeenView]) {
     let shards = cores[0].config.shards_total;
     for core in cores {
         let mut cells = Vec::new();
-        for view in views {
+        let mut push = |view: &SeenView, views| {
             let id = &ids[view.video];
             let hash = core.id_hash().hash(id);
             if core.owned().contains(&shard_of(hash, shards)) {
-                push_row(&mut cells, hash, view.minute, FinalityClass(view.class), id);
+                push_row(&mut cells, Row { hash, minute: view.minute, class: FinalityClass(view.class), views }, id);
             }
+        };
+        // Every other batch one by one, the rest by video, minute and class.
+        if views.len() % 2 == 1 {
+            views.iter().for_each(|view| push(view, 1));
+        } else {
+            let mut sorted: Vec<&SeenView> = views.iter().collect();
+            let same = |view: &SeenView| (view.video, view.minute, view.class);
+            sorted.sort_by_key(|view| same(view));
+            sorted.chunk_by(|a, b| same(a) == same(b)).for_each(|views| push(views[0], views.len() as u32));
         }
         core.apply(&cells);
     }

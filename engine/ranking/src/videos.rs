@@ -1,32 +1,29 @@
-//! One shard's video ids: from id to slot, and back.
+//! One shard's videos: from id to slot, and a line for each slot.
 //!
-//! Fixed-size open addressing with linear probing in front of keys in slot order. It never
-//! forgets an id, never rehashes and never moves one; counting is not its business.
+//! Fixed-size open addressing with linear probing in front of lines in slot order. It never
+//! forgets a video, never rehashes and never moves one; counting is not its business.
 //!
 //! | table | per | bytes | content |
 //! |---|---|---|---|
 //! | index | bucket, 4/3 of the slots | 8 | slot + 1 in the low half (0 is empty), hash tag in the high half |
-//! | keys | slot | 16 | to 15 bytes: the id, zero padded, length in byte 15; longer: arena offset in bytes 0 to 7, length in byte 8, 0xFF in byte 15 |
+//! | lines | slot | 64 | key and counters, see `line.rs` |
+//! | key | line | 16 | to 15 bytes: the id, zero padded, length in byte 15; longer: arena offset in bytes 0 to 7, length in byte 8, 0xFF in byte 15 |
 //! | arena | shard | | the long ids, one after the other |
 //!
 //! Invariants: slots are dense from 0 in order of first sight and stable; each id has one slot,
 //! for ids are compared in full; the load stays at or below 3/4, so probes end. The bucket comes
 //! from the low half of the hash, the tag from the high half.
 
-use highwater_memory::{HUGE_PAGE_BYTES, MemoryError, Populator, Slab, prefetch_at};
+use highwater_memory::{HUGE_PAGE_BYTES, MemoryError, Slab, prefetch_at};
 
 use crate::cell::{Cell, inline_words, row_cells};
+use crate::line::{CounterLine, Key};
 
 /// The longest id that lies in its key; a longer one costs an access to the arena.
 pub const INLINE_ID_BYTES_MAX: usize = 15;
 
-/// Bytes of a key.
-pub(crate) const KEY_BYTES: usize = size_of::<Key>();
-
 /// Byte 15 of a key whose id is in the arena.
 const LONG_MARK: u64 = 0xFF << 56;
-
-type Key = [u64; 2];
 
 /// Buckets of an index for `slots_max` slots: never more than 3/4 full, never quite full.
 fn index_len(slots_max: u32) -> usize {
@@ -71,21 +68,22 @@ impl<'a> IdKey<'a> {
     }
 }
 
-/// The ids of one shard.
-pub(crate) struct IdTable {
+/// The videos of one shard.
+pub(crate) struct VideoTable {
     index: Slab<u64>,
-    keys: Slab<Key>,
+    /// A line per slot.
+    pub(crate) lines: Slab<CounterLine>,
     arena: Slab<u8>,
     arena_used: usize,
     len: u32,
 }
 
-impl IdTable {
+impl VideoTable {
     /// An empty table.
     pub(crate) fn reserve(slots_max: u32, arena_bytes: usize) -> Result<Self, MemoryError> {
         Ok(Self {
             index: Slab::reserve(index_len(slots_max))?,
-            keys: Slab::reserve(slots_max as usize)?,
+            lines: Slab::reserve(slots_max as usize)?,
             arena: Slab::reserve(arena_bytes)?,
             arena_used: 0,
             len: 0,
@@ -95,19 +93,8 @@ impl IdTable {
     /// Commits the whole index, which is touched at random, and the first of what is filled in order.
     pub(crate) fn prefault(&mut self) {
         self.index.populate(usize::MAX);
-        self.keys.populate(HUGE_PAGE_BYTES / KEY_BYTES);
+        self.lines.populate(HUGE_PAGE_BYTES / size_of::<CounterLine>());
         self.arena.populate(HUGE_PAGE_BYTES);
-    }
-
-    /// Commits keys from another thread.
-    pub(crate) fn keys_populator(&self) -> Populator {
-        self.keys.populator()
-    }
-
-    /// What a test has to say of where a slot's key lies.
-    #[cfg(test)]
-    pub(crate) fn key_is(&self, slot: u32, test: impl FnOnce(&Key) -> bool) -> bool {
-        test(&self.keys[slot as usize])
     }
 
     /// Ids known.
@@ -117,7 +104,7 @@ impl IdTable {
 
     /// Ids that still fit, as far as slots go.
     pub(crate) fn slots_free(&self) -> u32 {
-        self.keys.len() as u32 - self.len
+        self.lines.len() as u32 - self.len
     }
 
     /// Bytes of long ids that still fit.
@@ -133,7 +120,7 @@ impl IdTable {
     /// The id of a slot.
     #[inline]
     pub(crate) fn id(&self, slot: u32) -> &[u8] {
-        let key = &self.keys[slot as usize];
+        let key = &self.lines[slot as usize].key;
         if key[1] >= LONG_MARK { self.long_id(*key) } else { &bytemuck::bytes_of(key)[..(key[1] >> 56) as usize] }
     }
 
@@ -148,7 +135,7 @@ impl IdTable {
         prefetch_at(&self.index, self.bucket(hash));
     }
 
-    /// The slot that the index alone suggests for a hash, and fetches its key.
+    /// The slot that the index alone suggests for a hash, and fetches its line.
     #[inline]
     pub(crate) fn candidate(&self, hash: u64) -> Option<u32> {
         let mut bucket = self.bucket(hash);
@@ -159,7 +146,7 @@ impl IdTable {
             }
             if (entry ^ hash) >> 32 == 0 {
                 let slot = entry as u32 - 1;
-                prefetch_at(&self.keys, slot as usize);
+                prefetch_at(&self.lines, slot as usize);
                 return Some(slot);
             }
             bucket = self.bucket_after(bucket);
@@ -169,7 +156,7 @@ impl IdTable {
     /// Whether a slot has this id.
     #[inline]
     pub(crate) fn is(&self, slot: u32, id: IdKey<'_>) -> bool {
-        let key = self.keys[slot as usize];
+        let key = self.lines[slot as usize].key;
         match id {
             IdKey::Inline(inline) => key == inline,
             IdKey::Long(bytes) => key[1] >= LONG_MARK && self.long_id(key) == bytes,
@@ -199,7 +186,7 @@ impl IdTable {
             self.len
         );
         let slot = self.len;
-        self.keys[slot as usize] = match id {
+        self.lines[slot as usize].key = match id {
             IdKey::Inline(key) => key,
             IdKey::Long(bytes) => {
                 assert!(
@@ -252,7 +239,7 @@ mod tests {
     fn ids_of_every_length_keep_their_slots_to_the_last_one() {
         let lens = (1..=255usize).collect::<Vec<_>>();
         let long_bytes = lens.iter().filter(|&&len| len > INLINE_ID_BYTES_MAX).sum();
-        let mut table = IdTable::reserve(255, long_bytes).unwrap();
+        let mut table = VideoTable::reserve(255, long_bytes).unwrap();
         let id = |len: usize| "x".repeat(len).into_bytes();
         // One hash for all: probing and full comparison alone must keep them apart.
         for &len in &lens {
@@ -270,7 +257,7 @@ mod tests {
 
     #[test]
     fn probes_wrap_at_the_end_of_the_index() {
-        let mut table = IdTable::reserve(8, 0).unwrap();
+        let mut table = VideoTable::reserve(8, 0).unwrap();
         let hash = 0xFFFF_FFFF; // the last bucket
         for n in 0..8u8 {
             assert_eq!(table.intern(hash, IdKey::of(&[b'a' + n])), u32::from(n));
@@ -283,7 +270,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "full at 2 videos")]
     fn a_full_table_is_a_bug_of_the_caller() {
-        let mut table = IdTable::reserve(2, 0).unwrap();
+        let mut table = VideoTable::reserve(2, 0).unwrap();
         for id in [b"a", b"b", b"c"] {
             table.intern(1, IdKey::of(id));
         }
