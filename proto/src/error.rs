@@ -6,6 +6,7 @@
 use crate::close::CloseReason;
 use crate::frame::FrameKind;
 use crate::limits::{FIELD_BYTES_MAX, VIDEO_ID_BYTES_MAX};
+use std::fmt;
 use thiserror::Error;
 
 /// Bytes that are not what the protocol says.
@@ -84,12 +85,36 @@ pub enum DecodeError {
         max: u64,
     },
     /// A column uses an encoding that is not accepted.
-    #[error("column {column} has encoding {found}, accepted is 0 (plain): use an encoding that the welcome names")]
+    #[error("column {column} has encoding {found}, accepted is {accepted}: use an encoding that the welcome names")]
     Encoding {
         /// The column.
         column: &'static str,
         /// Its encoding byte.
         found: u8,
+        /// The encodings of columns of its kind.
+        accepted: &'static str,
+    },
+    /// A view's index names no entry of its column's dictionary.
+    #[error(
+        "column {column} has index {index} in view {view}, its dictionary {entries} entries: indices are below that"
+    )]
+    DictionaryIndex {
+        /// The column.
+        column: &'static str,
+        /// Index of the view.
+        view: u32,
+        /// What it names as its entry.
+        index: u32,
+        /// How many there are.
+        entries: u32,
+    },
+    /// Narrow times begin where a sum could overflow.
+    #[error("base of narrow times is {found}, allowed is 0 to {max}: send such times as plain ones")]
+    TimeBase {
+        /// The base.
+        found: u64,
+        /// The greatest allowed.
+        max: u64,
     },
     /// A column's strings do not fill it exactly.
     #[error("column {column} states {stated} bytes but its views need {needed}: check it against the number of views")]
@@ -102,21 +127,18 @@ pub enum DecodeError {
         needed: u64,
     },
     /// A string is not UTF-8.
-    #[error("{field} is not valid UTF-8{} (each string by itself must be): encode it as UTF-8", in_view(*view))]
+    #[error("{field} is not valid UTF-8{place} (each string by itself must be): encode it as UTF-8")]
     NotUtf8 {
         /// The field or column.
         field: &'static str,
-        /// Index of the view; `None` outside of a batch.
-        view: Option<u32>,
+        /// Where in it.
+        place: Place,
     },
     /// A video id that must have at least one byte has none.
-    #[error(
-        "empty video_id{}, allowed are 1 to {VIDEO_ID_BYTES_MAX} bytes: name the video or leave it out",
-        in_view(*view)
-    )]
+    #[error("empty video_id{place}, allowed are 1 to {VIDEO_ID_BYTES_MAX} bytes: name the video or leave it out")]
     EmptyVideoId {
-        /// Index of the view; `None` outside of a batch.
-        view: Option<u32>,
+        /// Where.
+        place: Place,
     },
     /// The batch's checksum does not fit its content.
     #[error(
@@ -153,9 +175,25 @@ impl DecodeError {
     }
 }
 
-/// Names the view that something is wrong with, if it is one.
-fn in_view(view: Option<u32>) -> String {
-    view.map_or_else(String::new, |view| format!(" in view {view}"))
+/// Where a string stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a field of a frame.
+    Field,
+    /// In the view of this index.
+    View(u32),
+    /// In the entry of this index of a column's dictionary.
+    Entry(u32),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field => Ok(()),
+            Self::View(index) => write!(out, " in view {index}"),
+            Self::Entry(index) => write!(out, " in entry {index} of its dictionary"),
+        }
+    }
 }
 
 /// A view that cannot be put into a batch.

@@ -24,10 +24,11 @@ mod wire;
 
 pub use ack::{Ack, BatchRefused};
 pub use batch::{
-    Batch, BatchBuilder, BatchHeader, PreparedBatch, Pushed, Strings, Times, Views, batch_checksum, batch_header,
+    Batch, BatchBuilder, BatchHeader, Dictionary, Entries, PreparedBatch, Pushed, Strings, Times, Views,
+    batch_checksum, batch_header,
 };
 pub use close::{CloseAction, CloseReason};
-pub use error::{DecodeError, InvalidView, UnknownWord};
+pub use error::{DecodeError, InvalidView, Place, UnknownWord};
 pub use frame::{FrameHeader, FrameKind};
 pub use hello::{Hello, HelloMode, Redirect, Welcome};
 pub use history::{History, Periods};

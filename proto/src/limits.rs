@@ -22,7 +22,7 @@ pub const FIELD_BYTES_MAX: usize = 255;
 /// Most views in one batch; the fewest is 1.
 pub const BATCH_VIEWS_MAX: u32 = 8192;
 
-/// Largest payload of a BATCH frame in bytes.
+/// Largest payload of a BATCH frame in bytes, and of the same batch with all its columns as plain ones.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Payload of a batch that holds one view with all strings at their longest: no byte limit of a batch may be below it.
@@ -74,6 +74,15 @@ pub const REFUSED_RANGE_BYTES: usize = 12;
 /// The bit of encoding 0 (plain) in [`crate::Welcome::encodings`]; always set.
 pub const ENCODING_PLAIN_BIT: u32 = 1;
 
+/// The bit of encoding 1 (dictionary), for columns of strings.
+pub const ENCODING_DICTIONARY_BIT: u32 = 2;
+
+/// The bit of encoding 2 (narrow), for the column of times.
+pub const ENCODING_NARROW_TIMES_BIT: u32 = 4;
+
+/// The bits of all encodings that this version reads.
+pub const ENCODINGS: u32 = ENCODING_PLAIN_BIT | ENCODING_DICTIONARY_BIT | ENCODING_NARROW_TIMES_BIT;
+
 /// Largest payload of any frame kind in bytes.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = SNAPSHOT_PAYLOAD_MAX;
 
@@ -123,6 +132,10 @@ const _: () = assert!(
         <= BATCH_BYTES_MAX
 );
 const _: () = assert!(BATCH_BYTES_MIN <= BATCH_BYTES_MAX);
+// A dictionary may have an entry for every view, and states their number in two bytes.
+const _: () = assert!(BATCH_VIEWS_MAX <= u16::MAX as u32);
+// A bit for each encoding, and plain among them.
+const _: () = assert!(ENCODINGS.count_ones() == 3 && ENCODINGS & ENCODING_PLAIN_BIT != 0);
 // A refused range's first view is an index, so the mark for "unknown" cannot be one.
 const _: () = assert!(BATCH_VIEWS_MAX < u32::MAX);
 // The largest payload is the snapshot's.

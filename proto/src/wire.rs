@@ -3,7 +3,7 @@
 //! What it is not: the layout of any frame. Invariant: a reader never goes beyond its slice, and every integer is
 //! little-endian.
 
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Place};
 use crate::frame::{FrameHeader, FrameKind};
 use crate::limits::FRAME_HEADER_BYTES;
 
@@ -21,6 +21,11 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::PayloadTooLong { kind, bytes: payload.len() as u64, max });
         }
         Ok(Self { rest: payload, what: kind.as_str() })
+    }
+
+    /// Reads what is a part of a frame, called `what` where it ends too soon.
+    pub(crate) fn of_part(what: &'static str, bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, what }
     }
 
     pub(crate) fn remaining(&self) -> usize {
@@ -69,13 +74,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn text(&mut self, bytes: usize, field: &'static str) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.take(bytes)?).map_err(|_| DecodeError::NotUtf8 { field, view: None })
+        std::str::from_utf8(self.take(bytes)?).map_err(|_| DecodeError::NotUtf8 { field, place: Place::Field })
     }
 
     /// Takes a video id: 1 to 255 bytes of UTF-8.
     pub(crate) fn video_id(&mut self, bytes: u8) -> Result<&'a str, DecodeError> {
         if bytes == 0 {
-            return Err(DecodeError::EmptyVideoId { view: None });
+            return Err(DecodeError::EmptyVideoId { place: Place::Field });
         }
         self.text(usize::from(bytes), "video_id")
     }

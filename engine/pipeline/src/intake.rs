@@ -11,7 +11,9 @@ use crate::pipeline::Pipeline;
 use crate::session::{Claim, Judgement, Remembered, SessionId};
 use crate::settle::Appended;
 use bytes::Bytes;
-use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, IN_FLIGHT_BATCHES_MAX};
+use highwater_proto::limits::{
+    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, ENCODINGS, IN_FLIGHT_BATCHES_MAX,
+};
 use highwater_proto::{
     Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
     PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,
@@ -253,7 +255,7 @@ impl Pipeline {
             batch_bytes_max: BATCH_BYTES_MAX as u32,
             in_flight_batches_max: IN_FLIGHT_BATCHES_MAX,
             skew_max_ms: self.config.skew_max_ms,
-            encodings: 1,
+            encodings: ENCODINGS,
         };
         let mut frame = Vec::new();
         welcome.encode(&mut frame);

@@ -1,18 +1,23 @@
 //! Building batches on the client's side.
 //!
 //! What it is not: the choice of when to send, or of the sequence. Invariant: a builder never holds more views or bytes
-//! than its limits, so what it encodes is a batch that the engine's decoder takes.
+//! than its limits, counted as plain columns have them; another encoding is only taken where it is smaller, so what it
+//! encodes is a batch that the engine's decoder takes.
 
-use crate::batch::batch_checksum;
+use super::batch_checksum;
+use super::column::{DICTIONARY, PLAIN};
+use super::distinct::{Distinct, Places};
+use super::prepared::PreparedBatch;
+use super::times::{BASE_MAX, NARROW, NARROW_FIXED_BYTES};
 use crate::error::InvalidView;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, COLUMN_HEADER_BYTES, COLUMNS,
-    FRAME_HEADER_BYTES, PROTOCOL_VERSION, TIME_BYTES,
+    ENCODING_DICTIONARY_BIT, ENCODING_NARROW_TIMES_BIT, ENCODING_PLAIN_BIT, FRAME_HEADER_BYTES, PROTOCOL_VERSION,
+    TIME_BYTES,
 };
 use crate::words::{ProducerId, Sequence, View};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::ops::Range;
 
 /// Whether a view went into the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,10 @@ pub enum Pushed {
 pub struct BatchBuilder {
     views_max: u32,
     bytes_max: u32,
+    encodings: u32,
+    places: Places,
     video_ids: Column,
-    times: Vec<u8>,
+    times: Vec<u64>,
     users: Column,
     regions: Column,
     devices: Column,
@@ -40,6 +47,16 @@ pub struct BatchBuilder {
 struct Column {
     lengths: Vec<u8>,
     bytes: Vec<u8>,
+    distinct: Distinct,
+    /// Whether it is written as a dictionary; as of the last [`Column::choose`].
+    as_dictionary: bool,
+}
+
+/// How times are written.
+#[derive(Clone, Copy)]
+enum TimeForm {
+    Plain,
+    Narrow { base: u64, width: usize },
 }
 
 impl Column {
@@ -57,20 +74,83 @@ impl Column {
         self.bytes.clear();
     }
 
+    /// Takes the smaller encoding of those allowed; of two that are equal, plain.
+    fn choose(&mut self, encodings: u32, places: &mut Places) {
+        self.as_dictionary = encodings & ENCODING_DICTIONARY_BIT != 0
+            && self.distinct.collect(places, &self.lengths, &self.bytes)
+            && self.distinct.bytes_len() < self.bytes_len();
+    }
+
+    fn chosen_bytes(&self) -> usize {
+        if self.as_dictionary { self.distinct.bytes_len() } else { self.bytes_len() }
+    }
+
     fn put(&self, frame: &mut BytesMut) {
-        put_column_header(frame, self.bytes_len());
-        frame.put_slice(&self.lengths);
-        frame.put_slice(&self.bytes);
+        put_column_header(frame, if self.as_dictionary { DICTIONARY } else { PLAIN }, self.chosen_bytes());
+        if self.as_dictionary {
+            self.distinct.put(frame);
+        } else {
+            frame.put_slice(&self.lengths);
+            frame.put_slice(&self.bytes);
+        }
     }
 }
 
-fn put_column_header(frame: &mut BytesMut, bytes: usize) {
-    frame.put_u32_le(0);
+impl TimeForm {
+    /// Narrow with the least width that fits, where that is allowed and smaller.
+    fn of(times: &[u64], encodings: u32) -> Self {
+        let bounds = |(least, greatest): (u64, u64), &time: &u64| (least.min(time), greatest.max(time));
+        let (base, greatest) = times.iter().fold((u64::MAX, 0), bounds);
+        let width = match greatest.saturating_sub(base) {
+            0 => 0,
+            1..=0xff => 1,
+            0x100..=0xffff => 2,
+            0x1_0000..=0xffff_ffff => 4,
+            _ => return Self::Plain,
+        };
+        Self::narrow(times.len(), base, width, encodings)
+    }
+
+    fn narrow(views: usize, base: u64, width: usize, encodings: u32) -> Self {
+        let narrow = Self::Narrow { base, width };
+        let allowed = encodings & ENCODING_NARROW_TIMES_BIT != 0 && base <= BASE_MAX;
+        if allowed && narrow.bytes_len(views) < Self::Plain.bytes_len(views) { narrow } else { Self::Plain }
+    }
+
+    fn bytes_len(self, views: usize) -> usize {
+        match self {
+            Self::Plain => views * TIME_BYTES,
+            Self::Narrow { width, .. } => NARROW_FIXED_BYTES + views * width,
+        }
+    }
+
+    fn put(self, times: &[u64], frame: &mut BytesMut) {
+        let bytes = self.bytes_len(times.len());
+        match self {
+            Self::Plain => {
+                put_column_header(frame, PLAIN, bytes);
+                times.iter().for_each(|&time| frame.put_u64_le(time));
+            }
+            Self::Narrow { base, width } => {
+                put_column_header(frame, NARROW, bytes);
+                frame.put_u64_le(base);
+                frame.put_u64_le(width as u64);
+                if width > 0 {
+                    times.iter().for_each(|&time| frame.put_uint_le(time - base, width));
+                }
+            }
+        }
+    }
+}
+
+fn put_column_header(frame: &mut BytesMut, encoding: u8, bytes: usize) {
+    frame.put_u32_le(encoding.into());
     frame.put_u32_le(bytes as u32);
 }
 
 impl BatchBuilder {
-    /// A builder that keeps to the limits of a welcome: most views, and most bytes of a BATCH payload.
+    /// A builder of batches with plain columns that keeps to the limits of a welcome: most views, and most bytes of a
+    /// BATCH payload.
     ///
     /// # Panics
     /// If a limit is outside the protocol's: 1 to [`BATCH_VIEWS_MAX`] views, [`BATCH_BYTES_MIN`] to [`BATCH_BYTES_MAX`]
@@ -87,12 +167,24 @@ impl BatchBuilder {
         Self {
             views_max,
             bytes_max,
+            encodings: ENCODING_PLAIN_BIT,
+            places: Places::default(),
             video_ids: Column::default(),
             times: Vec::new(),
             users: Column::default(),
             regions: Column::default(),
             devices: Column::default(),
         }
+    }
+
+    /// Takes for each column the smallest of these encodings, by their bits in a welcome; bits of unknown ones are
+    /// ignored, and plain is always among them. Which views fit a batch stays the same. A column of strings that are
+    /// mostly distinct stays plain unseen. Cost, when a batch is encoded: for each string a hash and mostly one
+    /// comparison.
+    #[must_use]
+    pub fn with_encodings(mut self, encodings: u32) -> Self {
+        self.encodings = encodings;
+        self
     }
 
     /// Adds a view, unless the builder is full. Never full while empty.
@@ -104,7 +196,7 @@ impl BatchBuilder {
             return Ok(Pushed::Full);
         }
         self.video_ids.push(view.video_id);
-        self.times.extend_from_slice(&view.timestamp_ms.to_le_bytes());
+        self.times.push(view.timestamp_ms);
         self.users.push(view.user_id);
         self.regions.push(view.region);
         self.devices.push(view.device);
@@ -121,11 +213,12 @@ impl BatchBuilder {
         self.video_ids.lengths.len() as u32
     }
 
-    /// The size of the BATCH payload that it would encode to, without the frame header.
+    /// The size of the BATCH payload that it would encode to with plain columns, without the frame header: with other
+    /// encodings it has at most so many bytes.
     pub fn payload_bytes(&self) -> usize {
         let strings = [&self.video_ids, &self.users, &self.regions, &self.devices];
         let columns: usize = strings.iter().map(|column| column.bytes_len()).sum();
-        BATCH_HEADER_BYTES + COLUMNS * COLUMN_HEADER_BYTES + columns + self.times.len()
+        BATCH_HEADER_BYTES + COLUMNS * COLUMN_HEADER_BYTES + columns + self.times.len() * TIME_BYTES
     }
 
     /// Forgets every view; keeps its memory.
@@ -141,7 +234,8 @@ impl BatchBuilder {
     /// # Panics
     /// If the builder is empty or the sequence is 0.
     pub fn encode(&mut self, producer: ProducerId, sequence: Sequence) -> Bytes {
-        let mut frame = self.put();
+        let times = TimeForm::of(&self.times, self.encodings);
+        let mut frame = self.put(times);
         seal(&mut frame, producer, sequence);
         self.clear();
         frame.freeze()
@@ -149,29 +243,43 @@ impl BatchBuilder {
 
     /// The batch as one to be sent over and over; the builder is empty afterwards.
     ///
+    /// Its views are sent at one time, but narrow times have two bytes for each all the same: as many as those of a
+    /// batch that was collected over some seconds, which it stands for.
+    ///
     /// # Panics
     /// If the builder is empty.
     pub fn prepare(&mut self) -> PreparedBatch {
-        let frame = self.put();
-        let times_at = FRAME_HEADER_BYTES + BATCH_HEADER_BYTES + 2 * COLUMN_HEADER_BYTES + self.video_ids.bytes_len();
-        let times = times_at..times_at + self.times.len();
+        self.times.fill(0);
+        let form = TimeForm::narrow(self.times.len(), 0, 2, self.encodings);
+        let frame = self.put(form);
+        let times_at =
+            FRAME_HEADER_BYTES + BATCH_HEADER_BYTES + 2 * COLUMN_HEADER_BYTES + self.video_ids.chosen_bytes();
+        let times_len = match form {
+            TimeForm::Plain => form.bytes_len(self.times.len()),
+            TimeForm::Narrow { .. } => TIME_BYTES,
+        };
         let views = self.len();
         self.clear();
-        PreparedBatch { frame: frame.freeze(), times, views }
+        PreparedBatch { frame: frame.freeze(), times: times_at..times_at + times_len, views }
     }
 
     /// The frame but for its sequence and checksum.
-    fn put(&self) -> BytesMut {
+    fn put(&mut self, times: TimeForm) -> BytesMut {
         assert!(!self.is_empty(), "a batch has at least one view");
-        let payload_bytes = self.payload_bytes();
+        let mut columns_bytes = times.bytes_len(self.times.len());
+        for column in [&mut self.video_ids, &mut self.users, &mut self.regions, &mut self.devices] {
+            column.choose(self.encodings, &mut self.places);
+            columns_bytes += column.chosen_bytes();
+        }
+        let payload_bytes = BATCH_HEADER_BYTES + COLUMNS * COLUMN_HEADER_BYTES + columns_bytes;
+        debug_assert!(payload_bytes <= self.payload_bytes());
         let mut frame = BytesMut::with_capacity(FRAME_HEADER_BYTES + payload_bytes);
         frame.put_slice(&FrameHeader::of_payload(FrameKind::Batch, payload_bytes).encode());
         frame.put_u32_le(0);
         frame.put_u32_le(self.len());
         frame.put_u64_le(0);
         self.video_ids.put(&mut frame);
-        put_column_header(&mut frame, self.times.len());
-        frame.put_slice(&self.times);
+        times.put(&self.times, &mut frame);
         for column in [&self.users, &self.regions, &self.devices] {
             column.put(&mut frame);
         }
@@ -181,40 +289,10 @@ impl BatchBuilder {
 }
 
 /// Writes the sequence and the checksum into a frame.
-fn seal(frame: &mut [u8], producer: ProducerId, sequence: Sequence) {
+pub(super) fn seal(frame: &mut [u8], producer: ProducerId, sequence: Sequence) {
     assert!(sequence > Sequence::NONE, "sequences start at 1");
     let payload = &mut frame[FRAME_HEADER_BYTES..];
     payload[8..BATCH_HEADER_BYTES].copy_from_slice(&sequence.0.to_le_bytes());
     let crc = batch_checksum(payload, PROTOCOL_VERSION, producer);
     payload[..4].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// A batch that was encoded once and is sent over and over, under fresh sequences and at fresh times: what a generator
-/// of much load sends. To the engine each is a batch of its own.
-#[derive(Clone, Debug)]
-pub struct PreparedBatch {
-    frame: Bytes,
-    times: Range<usize>,
-    views: u32,
-}
-
-impl PreparedBatch {
-    /// How many views it holds.
-    #[must_use]
-    pub fn view_count(&self) -> u32 {
-        self.views
-    }
-
-    /// The whole BATCH frame with all its views at one time. Cost: a copy of the frame and its checksum.
-    ///
-    /// # Panics
-    /// If the sequence is 0.
-    #[must_use]
-    pub fn encode(&self, producer: ProducerId, sequence: Sequence, timestamp_ms: u64) -> Bytes {
-        let mut frame = BytesMut::from(&self.frame[..]);
-        let (times, _) = frame[self.times.clone()].as_chunks_mut::<TIME_BYTES>();
-        times.fill(timestamp_ms.to_le_bytes());
-        seal(&mut frame, producer, sequence);
-        frame.freeze()
-    }
 }

@@ -2,21 +2,30 @@
 //!
 //! What it is for: the engine's hot path reads batches here, clients build them in [`BatchBuilder`]. What it is not:
 //! verdicts on views; any time is sound here. Invariant: in a decoded batch every column holds exactly one value per
-//! view, every video id has 1 to 255 bytes and every string is UTF-8, so the iterators cannot fail. Cost: decoding
-//! checks whole columns and allocates nothing.
+//! view, every video id has 1 to 255 bytes and every string is UTF-8, so the iterators cannot fail; and with plain
+//! columns the batch would not be over its limit of bytes, so no few bytes stand for very many. Cost: decoding checks
+//! whole columns and allocates nothing.
 
 mod builder;
 mod column;
+mod dictionary;
+mod distinct;
+mod prepared;
+mod times;
 
-pub use builder::{BatchBuilder, PreparedBatch, Pushed};
-pub use column::{Strings, Times};
+pub use builder::{BatchBuilder, Pushed};
+pub use column::{Entries, Strings};
+pub use dictionary::Dictionary;
+pub use prepared::PreparedBatch;
+pub use times::Times;
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;
-use crate::limits::{BATCH_HEADER_BYTES, BATCH_VIEWS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, COLUMN_HEADER_BYTES, COLUMNS, TIME_BYTES};
 use crate::wire::{Reader, in_range};
 use crate::words::{ProducerId, Sequence, View};
-use column::{StringColumn, TimeColumn};
+use column::StringColumn;
+use times::TimeColumn;
 
 /// What stands before the columns of a BATCH payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +82,22 @@ impl<'a> Batch<'a> {
         let regions = StringColumn::decode(&mut reader, "region", views)?;
         let devices = StringColumn::decode(&mut reader, "device", views)?;
         reader.finish()?;
-        Ok(Self { header, video_ids, timestamps, users, regions, devices })
+        let batch = Self { header, video_ids, timestamps, users, regions, devices };
+        batch.refuse_too_large_as_plain()?;
+        Ok(batch)
+    }
+
+    /// Refuses a batch whose plain form would be over the limit. The strings of dictionaries are only walked over where
+    /// their longest entries do not settle it.
+    fn refuse_too_large_as_plain(&self) -> Result<(), DecodeError> {
+        let views = self.header.view_count as usize;
+        let columns = [&self.video_ids, &self.users, &self.regions, &self.devices];
+        let fixed = BATCH_HEADER_BYTES + COLUMNS * COLUMN_HEADER_BYTES + views * TIME_BYTES;
+        if fixed + columns.iter().map(|column| column.plain_bytes_bound(views)).sum::<usize>() <= BATCH_BYTES_MAX {
+            return Ok(());
+        }
+        let bytes = fixed + columns.iter().map(|column| column.plain_bytes(views)).sum::<usize>();
+        in_range("batch payload with plain columns", bytes as u64, 0, BATCH_BYTES_MAX as u64)
     }
 
     /// Checks a payload against the checksum in its first 4 bytes; `version` and `producer` are those of the stream's
@@ -104,9 +128,23 @@ impl<'a> Batch<'a> {
         self.video_ids.iter()
     }
 
+    /// The videos as a dictionary; `None` if their column came as a plain one.
+    pub fn video_dictionary(&self) -> Option<Dictionary<'a>> {
+        match self.video_ids {
+            StringColumn::Plain(_) => None,
+            StringColumn::Dictionary(dictionary) => Some(dictionary),
+        }
+    }
+
     /// The event time of each view in milliseconds, in order; any u64.
     pub fn timestamps(&self) -> Times<'a> {
         self.timestamps.iter()
+    }
+
+    /// The least and the greatest event time. Cost: one pass over the times, which vectorises; none where all are equal
+    /// by their encoding.
+    pub fn time_bounds(&self) -> (u64, u64) {
+        self.timestamps.bounds()
     }
 
     /// The user of each view, in order.

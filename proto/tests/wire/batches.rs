@@ -3,12 +3,14 @@
 //! What it is not: golden bytes. Invariant: the fast decoder accepts exactly what a decoder that checks string by
 //! string accepts.
 
+use crate::slow::{fast_decode, slow_decode};
 use highwater_proto::{
-    BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_VIEWS_MAX, Batch, BatchBuilder, DecodeError, ProducerId, Pushed, Sequence,
-    View, batch_checksum, batch_header,
+    BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_VIEWS_MAX, Batch, BatchBuilder, DecodeError, ENCODINGS, ProducerId, Pushed,
+    Sequence, View, batch_checksum, batch_header,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 /// A view that owns its strings.
 #[derive(Clone, Debug)]
@@ -52,74 +54,43 @@ pub(crate) fn owned_view() -> impl Strategy<Value = OwnedView> {
     )
 }
 
+/// Up to 40 views: all different, or of few strings at times that are close together or far apart.
+pub(crate) fn owned_views() -> impl Strategy<Value = Vec<OwnedView>> {
+    let spread = prop_oneof![Just(0u64), 0u64..1 << 8, 0u64..1 << 16, 0u64..1 << 32, any::<u64>()];
+    let alike = (vec(owned_view(), 1..4), any::<u64>(), spread, vec(any::<(Index, Index, u64)>(), 1..40)).prop_map(
+        |(pool, base, spread, picks)| {
+            let pick = |(one, other, offset): (Index, Index, u64)| OwnedView {
+                timestamp_ms: base.saturating_add(offset.checked_rem(spread).unwrap_or_default()),
+                user_id: other.get(&pool).user_id.clone(),
+                device: other.get(&pool).device.clone(),
+                ..one.get(&pool).clone()
+            };
+            picks.into_iter().map(pick).collect()
+        },
+    );
+    prop_oneof![vec(owned_view(), 1..40), alike]
+}
+
+/// The frame of a batch with plain columns.
 pub(crate) fn frame_of(views: &[OwnedView], producer: u128, sequence: u64) -> bytes::Bytes {
-    let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32);
+    frame_in(0, views, producer, sequence)
+}
+
+/// The frame of a batch in the smallest of these encodings.
+pub(crate) fn frame_in(encodings: u32, views: &[OwnedView], producer: u128, sequence: u64) -> bytes::Bytes {
+    let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32).with_encodings(encodings);
     for view in views {
         assert_eq!(builder.push(&view.borrow()), Ok(Pushed::Added));
     }
     builder.encode(ProducerId(producer), Sequence(sequence))
 }
 
-/// Reads a payload string by string, as the page describes it; none if anything is wrong.
-fn slow_decode(payload: &[u8]) -> Option<Vec<(String, u64, [String; 3])>> {
-    let (head, mut rest) = payload.split_at_checked(16)?;
-    let views = u32::from_le_bytes(head[4..8].try_into().ok()?) as usize;
-    let sequence = u64::from_le_bytes(head[8..16].try_into().ok()?);
-    let mut columns: Vec<Vec<Vec<u8>>> = Vec::new();
-    for column in 0..5 {
-        let (header, after) = rest.split_at_checked(8)?;
-        let bytes = u32::from_le_bytes(header[4..].try_into().ok()?) as usize;
-        let (mut bytes, after) = after.split_at_checked(bytes)?;
-        rest = after;
-        if header[..4] != [0; 4] {
-            return None;
-        }
-        let lengths = if column == 1 {
-            vec![8; views]
-        } else {
-            let (lengths, strings) = bytes.split_at_checked(views)?;
-            bytes = strings;
-            lengths.to_vec()
-        };
-        let mut values = Vec::new();
-        for length in lengths {
-            let (value, after) = bytes.split_at_checked(length.into())?;
-            values.push(value.to_vec());
-            bytes = after;
-        }
-        if !bytes.is_empty() {
-            return None;
-        }
-        columns.push(values);
-    }
-    if !rest.is_empty() || views == 0 || views > BATCH_VIEWS_MAX as usize || sequence == 0 {
-        return None;
-    }
-    let text = |column: usize, view: usize| String::from_utf8(columns[column][view].clone()).ok();
-    (0..views)
-        .map(|view| {
-            let video_id = text(0, view).filter(|id| !id.is_empty())?;
-            let time = u64::from_le_bytes(columns[1][view].as_slice().try_into().ok()?);
-            Some((video_id, time, [text(2, view)?, text(3, view)?, text(4, view)?]))
-        })
-        .collect()
-}
-
-fn fast_decode(payload: &[u8]) -> Option<Vec<(String, u64, [String; 3])>> {
-    let batch = Batch::decode(payload).ok()?;
-    let own = |view: View<'_>| {
-        let rest = [view.user_id, view.region, view.device].map(str::to_owned);
-        (view.video_id.to_owned(), view.timestamp_ms, rest)
-    };
-    Some(batch.views().map(own).collect())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_is_built_is_read_back(views in vec(owned_view(), 1..40), producer: u128, sequence in 1u64..) {
-        let frame = frame_of(&views, producer, sequence);
+    fn what_is_built_is_read_back(views in owned_views(), encodings: u32, producer: u128, sequence in 1u64..) {
+        let frame = frame_in(encodings, &views, producer, sequence);
         let (_, payload) = crate::split(&frame);
         let batch = Batch::decode(payload).unwrap();
         prop_assert_eq!(batch.sequence(), Sequence(sequence));
@@ -131,6 +102,12 @@ proptest! {
         prop_assert!(batch.regions().eq(views.iter().map(|view| view.region.as_str())));
         prop_assert!(batch.devices().eq(views.iter().map(|view| view.device.as_str())));
         prop_assert_eq!(batch.views().len(), views.len());
+        let times = views.iter().map(|view| view.timestamp_ms);
+        prop_assert_eq!(Some(batch.time_bounds()), times.clone().min().zip(times.max()));
+        let mut joined = String::new();
+        batch.users().for_each(|user| joined += user);
+        prop_assert_eq!(joined, views.iter().map(|view| view.user_id.as_str()).collect::<String>());
+        prop_assert!(frame.len() <= frame_of(&views, producer, sequence).len());
         let header = batch_header(&payload[..16]).unwrap();
         prop_assert_eq!(header.crc, batch.crc());
         prop_assert_eq!((header.view_count, header.sequence), (batch.view_count(), batch.sequence()));
@@ -149,34 +126,44 @@ proptest! {
 
     #[test]
     fn the_fast_decoder_agrees_with_the_slow_one(
-        views in vec(owned_view(), 1..6),
-        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        moves in vec((0usize..5, any::<prop::sample::Index>(), 1u8..3), 0..3),
+        views in owned_views(),
+        encodings in 0..=ENCODINGS,
+        changes in vec((any::<Index>(), any::<u8>()), 0..4),
+        moves in vec((0usize..5, any::<Index>(), 1u8..3), 0..3),
     ) {
-        let frame = frame_of(&views, 1, 1);
+        let frame = frame_in(encodings, &views, 1, 1);
         let mut payload = frame[8..].to_vec();
         for (at, value) in changes {
             let at = at.index(payload.len());
             payload[at] = value;
         }
         for (column, view, by) in moves {
-            move_boundary(&mut payload, column, view.index(views.len()), views.len(), by);
+            move_boundary(&mut payload, column, view, views.len(), by);
         }
         prop_assert_eq!(fast_decode(&payload), slow_decode(&payload));
     }
 }
 
-/// Moves bytes of one string to the next in a string column, so that lengths still fit but may split a character.
-fn move_boundary(payload: &mut [u8], column: usize, view: usize, views: usize, by: u8) {
+/// Moves bytes of one string to the next in a string column, or in its dictionary, so that lengths still fit but may
+/// split a character.
+fn move_boundary(payload: &mut [u8], column: usize, string: Index, views: usize, by: u8) {
     let mut at = 16;
     for _ in 0..column {
         let Some(bytes) = payload.get(at + 4..).and_then(|rest| rest.first_chunk()) else { return };
         at += 8 + u32::from_le_bytes(*bytes) as usize;
     }
-    let Some(lengths) = payload.get_mut(at + 8..at + 8 + views) else { return };
-    if column != 1 && view + 1 < views {
-        lengths[view] = lengths[view].wrapping_sub(by);
-        lengths[view + 1] = lengths[view + 1].wrapping_add(by);
+    let (lengths_at, count) = match payload.get(at..) {
+        Some(&[1, _, _, _, _, _, _, _, low, high, ..]) => {
+            let entries = usize::from(u16::from_le_bytes([low, high]));
+            (at + 10 + if entries > 1 { views } else { 0 }, entries)
+        }
+        _ => (at + 8, views),
+    };
+    let Some(lengths) = payload.get_mut(lengths_at..lengths_at + count) else { return };
+    if column != 1 && count > 1 {
+        let string = string.index(count - 1);
+        lengths[string] = lengths[string].wrapping_sub(by);
+        lengths[string + 1] = lengths[string + 1].wrapping_add(by);
     }
 }
 
@@ -185,12 +172,13 @@ proptest! {
 
     #[test]
     fn every_changed_byte_is_caught(
-        views in vec(owned_view(), 1..8),
+        views in prop_oneof![vec(owned_view(), 1..8), owned_views()],
+        encodings in 0..=ENCODINGS,
         producer: u128,
         sequence in 1u64..,
         flips in vec(1u8.., 64),
     ) {
-        let frame = frame_of(&views, producer, sequence);
+        let frame = frame_in(encodings, &views, producer, sequence);
         let mut payload = frame[8..].to_vec();
         for at in 0..payload.len() {
             let flip = flips[at % flips.len()];
@@ -202,8 +190,11 @@ proptest! {
     }
 
     #[test]
-    fn every_shortened_or_lengthened_batch_is_refused(views in vec(owned_view(), 1..6)) {
-        let frame = frame_of(&views, 1, 1);
+    fn every_shortened_or_lengthened_batch_is_refused(
+        views in prop_oneof![vec(owned_view(), 1..6), owned_views()],
+        encodings in 0..=ENCODINGS,
+    ) {
+        let frame = frame_in(encodings, &views, 1, 1);
         let payload = &frame[8..];
         for length in 0..payload.len() {
             prop_assert!(Batch::decode(&payload[..length]).is_err(), "cut to {length} bytes");

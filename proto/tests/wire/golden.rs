@@ -6,9 +6,9 @@ use crate::page::{example, example_names};
 use crate::split;
 use highwater_proto::{
     Ack, Batch, BatchBuilder, BatchRefusal, BatchRefused, Board, BoardRow, ClosedList, ClosedPeriod, ClosedPeriods,
-    Epoch, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period, PeriodCount,
-    Periods, PeriodsAnswer, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe, Token,
-    VideoCounts, View, ViewRefusal, Welcome, Window, batch_checksum,
+    ENCODINGS, Epoch, FrameKind, Hello, HelloMode, History, HistoryAnswer, HistoryBounds, InstanceId, Lookup, Period,
+    PeriodCount, Periods, PeriodsAnswer, ProducerId, Pushed, Redirect, RefusedRange, Sequence, Snapshot, Subscribe,
+    Token, VideoCounts, View, ViewRefusal, Welcome, Window, batch_checksum,
 };
 use std::collections::BTreeSet;
 
@@ -62,7 +62,7 @@ golden!(
         batch_bytes_max: 1 << 20,
         in_flight_batches_max: 64,
         skew_max_ms: 60_000,
-        encodings: 1,
+        encodings: ENCODINGS,
     }
 );
 golden!(

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod batches;
+mod compact;
 mod golden;
 mod malformed;
 mod page;
 mod properties;
+mod slow;
 mod tables;
 
 use highwater_proto::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};

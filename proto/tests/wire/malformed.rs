@@ -4,24 +4,11 @@
 //! can break has a case here.
 
 use crate::golden::PRODUCER;
-use crate::page::example;
+use crate::page::{changed, closes, example};
 use highwater_proto::{
-    Ack, Batch, BatchRefused, CloseReason, DecodeError, FrameHeader, Hello, History, HistoryAnswer, Lookup, Periods,
-    PeriodsAnswer, Redirect, Snapshot, Subscribe, VideoCounts, Welcome, batch_header,
+    Ack, Batch, BatchRefused, CloseReason, FrameHeader, Hello, History, HistoryAnswer, Lookup, Periods, PeriodsAnswer,
+    Redirect, Snapshot, Subscribe, VideoCounts, Welcome, batch_header,
 };
-
-/// The payload of an example with the bytes at `at` replaced.
-fn changed(name: &str, at: usize, bytes: &[u8]) -> Vec<u8> {
-    let mut payload = example(name).split_off(8);
-    payload[at..at + bytes.len()].copy_from_slice(bytes);
-    payload
-}
-
-fn closes<T: std::fmt::Debug>(outcome: Result<T, DecodeError>, reason: CloseReason, names: &str) {
-    let error = outcome.expect_err("the change is refused");
-    assert_eq!(error.close_reason(), reason, "{error}");
-    assert!(error.to_string().contains(names), "{error:?} reads: {error}");
-}
 
 use CloseReason::{ChecksumMismatch, InvalidVideoId, LimitExceeded, Malformed, VersionUnsupported};
 
@@ -32,7 +19,17 @@ fn the_page_s_examples_of_closing() {
     closes(Hello::decode(&changed("hello", 0, &[2, 0])), VersionUnsupported, "version 2");
     closes(Batch::verify(&changed("batch", 0, &[0x78]), 1, PRODUCER), ChecksumMismatch, "0xf1043e78");
     closes(Batch::decode(&changed("batch", 24, &[0, 18])), InvalidVideoId, "empty video_id in view 0");
-    closes(Batch::decode(&changed("batch", 16, &[1])), Malformed, "column video_id has encoding 1");
+    closes(
+        Batch::decode(&changed("batch", 16, &[2])),
+        Malformed,
+        "column video_id has encoding 2, accepted is 0 (plain)",
+    );
+    closes(
+        Batch::decode(&changed("batch-compact", 26, &[2])),
+        Malformed,
+        "index 2 in view 0, its dictionary 2 entries",
+    );
+    closes(Batch::decode(&changed("batch", 44, &[1])), Malformed, "column timestamp_ms has encoding 1, accepted is 0");
     closes(Batch::decode(&changed("batch", 78, &[0xff])), Malformed, "user_id is not valid UTF-8 in view 0");
     closes(Batch::decode(&changed("batch", 4, &[0])), Malformed, "batch view count is 0, allowed is 1 to 8192");
     closes(Batch::decode(&changed("batch", 4, &[1, 0x20])), LimitExceeded, "batch view count is 8193");

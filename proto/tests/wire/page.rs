@@ -3,12 +3,18 @@
 //! What it is not: a Markdown parser; it knows fences and rows that start with `|`. Invariant: an example or table that
 //! the page does not have fails the test that asks for it.
 
+use highwater_proto::{CloseReason, DecodeError};
+
 const PAGE: &str = include_str!("../../PROTOCOL.md");
+
+/// How the fences of examples begin: of those that every client knows, and of those that it may do without.
+const FENCES: [&str; 2] = ["```hex ", "```hex-optional "];
 
 /// The bytes of the example in the fence ```` ```hex name ````; `#` starts a remark.
 pub(crate) fn example(name: &str) -> Vec<u8> {
-    let fence = format!("```hex {name}\n");
-    let (_, after) = PAGE.split_once(&fence).unwrap_or_else(|| panic!("PROTOCOL.md has no example {name}"));
+    let mut fences = FENCES.iter().map(|fence| format!("{fence}{name}\n"));
+    let found = fences.find_map(|fence| PAGE.split_once(&fence));
+    let (_, after) = found.unwrap_or_else(|| panic!("PROTOCOL.md has no example {name}"));
     let (block, _) = after.split_once("```").expect("the fence ends");
     let numbers = block.lines().map(|line| line.split('#').next().unwrap_or_default());
     numbers
@@ -19,7 +25,7 @@ pub(crate) fn example(name: &str) -> Vec<u8> {
 
 /// Names of all examples, in the order of the page.
 pub(crate) fn example_names() -> Vec<&'static str> {
-    PAGE.lines().filter_map(|line| line.strip_prefix("```hex ")).collect()
+    PAGE.lines().filter_map(|line| FENCES.iter().find_map(|fence| line.strip_prefix(fence))).collect()
 }
 
 /// The rows of every table with this heading, as trimmed cells.
@@ -32,4 +38,18 @@ pub(crate) fn table(heading: &str) -> Vec<Vec<&'static str>> {
     }
     assert!(!rows.is_empty(), "PROTOCOL.md has no table {heading}");
     rows
+}
+
+/// The payload of an example with the bytes at `at` replaced.
+pub(crate) fn changed(name: &str, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut payload = example(name).split_off(8);
+    payload[at..at + bytes.len()].copy_from_slice(bytes);
+    payload
+}
+
+/// A payload that is refused with this code, and with a text that holds `names`.
+pub(crate) fn closes<T: std::fmt::Debug>(outcome: Result<T, DecodeError>, reason: CloseReason, names: &str) {
+    let error = outcome.expect_err("the change is refused");
+    assert_eq!(error.close_reason(), reason, "{error}");
+    assert!(error.to_string().contains(names), "{error:?} reads: {error}");
 }

@@ -45,9 +45,15 @@ fn counts_and_columns_that_do_not_fit_are_refused() {
     let wrong = sound.clone().with(4, [sound.0[4].clone(), vec![0; 3]].concat());
     let words = ["BATCH has 3 bytes too many", "check the lengths"];
     victim.welcomed("3 bytes behind the last column", |id| wrong.batch(id, 2, 1), Malformed, &words);
-    let wrong = sound.clone().with(0, column(1, ids.len() as u32, &ids));
-    let words = ["column video_id has encoding 1", "accepted is 0", "welcome"];
-    victim.welcomed("a column in encoding 1", |id| wrong.batch(id, 2, 1), Malformed, &words);
+    let wrong = sound.clone().with(0, column(2, ids.len() as u32, &ids));
+    let words = ["column video_id has encoding 2", "accepted is 0 (plain) and 1 (dictionary)", "welcome"];
+    victim.welcomed("strings in the encoding of times", |id| wrong.batch(id, 2, 1), Malformed, &words);
+    let wrong = sound.clone().with(0, column(1, 9, &[2, 0, 0, 2, 1, 1, b'a', b'b', b'c']));
+    let words = ["column video_id has index 2 in view 1", "its dictionary 2 entries", "below"];
+    victim.welcomed("an index beyond its dictionary", |id| wrong.batch(id, 2, 1), Malformed, &words);
+    let wrong = sound.clone().with(1, column(2, 16, &[0xff; 16]));
+    let words = ["base of narrow times is 18446744073709551615", "allowed is 0 to 9223372036854775807", "plain ones"];
+    victim.welcomed("narrow times whose sums overflow", |id| wrong.batch(id, 2, 1), Malformed, &words);
     let mut reserved = sound.clone();
     reserved.0[3][2] = 7;
     let words = ["reserved bytes of BATCH are 0x700", "write zeros"];

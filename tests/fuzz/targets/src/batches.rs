@@ -2,9 +2,11 @@
 //!
 //! Input: the payload of a BATCH frame.
 
+use std::collections::HashMap;
+
 use highwater_proto::{
-    BATCH_BYTES_MAX, BATCH_VIEWS_MAX, Batch, BatchBuilder, DecodeError, FRAME_HEADER_BYTES, PROTOCOL_VERSION,
-    ProducerId, Pushed, batch_checksum, batch_header,
+    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, Batch, BatchBuilder, COLUMN_HEADER_BYTES, DecodeError,
+    ENCODINGS, FRAME_HEADER_BYTES, PROTOCOL_VERSION, ProducerId, Pushed, batch_checksum, batch_header,
 };
 
 use crate::bounds::{assert_told, bounded};
@@ -34,12 +36,49 @@ pub(crate) fn run(payload: &[u8]) {
         assert_eq!(builder.push(&view), Ok(Pushed::Added), "{view:?}");
     }
     assert_eq!(builder.len(), batch.view_count());
-    assert_eq!(builder.payload_bytes(), payload.len());
+    let plain_bytes = builder.payload_bytes();
     checksums(payload);
-    let frame = builder.encode(PRODUCER, batch.sequence());
-    let again = &frame[FRAME_HEADER_BYTES..];
-    assert_eq!(again[4..], payload[4..], "a batch does not come back as it was");
-    assert_eq!(Batch::verify(again, PROTOCOL_VERSION, PRODUCER), Ok(()));
+    told_at_once(&batch);
+    let compact = builder.clone().with_encodings(ENCODINGS);
+    for (mut builder, is_plain) in [(builder, true), (compact, false)] {
+        let frame = builder.encode(PRODUCER, batch.sequence());
+        let again = &frame[FRAME_HEADER_BYTES..];
+        assert_eq!(Batch::verify(again, PROTOCOL_VERSION, PRODUCER), Ok(()));
+        let decoded = Batch::decode(again).expect("what is built is taken");
+        assert!(decoded.views().eq(batch.views()), "a batch does not come back as it was");
+        assert!(if is_plain { again.len() == plain_bytes } else { again.len() <= plain_bytes });
+        if is_plain && columns_are_plain(payload) {
+            assert_eq!(again[4..], payload[4..], "a plain batch has other bytes than before");
+        }
+    }
+}
+
+/// Whether no column has an encoding other than 0.
+fn columns_are_plain(payload: &[u8]) -> bool {
+    let mut rest = &payload[BATCH_HEADER_BYTES..];
+    while let Some((header, after)) = rest.split_first_chunk::<COLUMN_HEADER_BYTES>() {
+        if header[0] != 0 {
+            return false;
+        }
+        rest = &after[u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize..];
+    }
+    true
+}
+
+/// What is told of a whole batch is what its views say one by one.
+fn told_at_once(batch: &Batch<'_>) {
+    let times = batch.timestamps().min().zip(batch.timestamps().max());
+    assert_eq!(Some(batch.time_bounds()), times);
+    let Some(dictionary) = batch.video_dictionary() else { return };
+    let mut uses = Vec::new();
+    dictionary.count_uses(&mut uses);
+    assert_eq!(uses.len(), dictionary.entries().len());
+    assert_eq!(uses.iter().map(|&uses| u32::from(uses)).sum::<u32>(), batch.view_count());
+    // Entries may be equal to each other, so it is strings that are counted.
+    let mut counts: HashMap<&str, i64> = HashMap::new();
+    dictionary.entries().zip(&uses).for_each(|(entry, &uses)| *counts.entry(entry).or_default() += i64::from(uses));
+    batch.video_ids().for_each(|video_id| *counts.entry(video_id).or_default() -= 1);
+    assert!(counts.values().all(|&left| left == 0), "{counts:?}");
 }
 
 fn checksums(payload: &[u8]) {

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use highwater_fuzz_targets::{DIRECTORY, SHARDS, directory};
 use highwater_proto::{
-    BATCH_BYTES_MAX, BATCH_VIEWS_MAX, BatchBuilder, Epoch, FRAME_HEADER_BYTES, FrameHeader, FrameKind, ProducerId,
-    Pushed, RefusedRange, Sequence, View, ViewRefusal, batch_header,
+    BATCH_BYTES_MAX, BATCH_VIEWS_MAX, BatchBuilder, ENCODING_PLAIN_BIT, ENCODINGS, Epoch, FRAME_HEADER_BYTES,
+    FrameHeader, FrameKind, ProducerId, Pushed, RefusedRange, Sequence, View, ViewRefusal, batch_header,
 };
 use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
 use highwater_storage::{
@@ -47,7 +47,9 @@ fn seed_file(target: &str, name: &str, bytes: &[u8]) {
 
 /// Every example of PROTOCOL.md.
 fn frames_and_batches() {
-    for block in PAGE.split("```hex ").skip(1) {
+    for block in PAGE.split("```hex").skip(1) {
+        // A fence says also what a client may do without.
+        let (_, block) = block.split_once(' ').unwrap();
         let (name, block) = block.split_once('\n').unwrap();
         let (block, _) = block.split_once("```").unwrap();
         let numbers = block.lines().flat_map(|line| line.split('#').next().unwrap().split_whitespace());
@@ -63,13 +65,17 @@ fn frames_and_batches() {
         }
     }
     for views in [1, 3, 40] {
-        seed("batches", &format!("of-{views}"), &[&batch(1, views)]);
+        seed("batches", &format!("of-{views}"), &[&batch(ENCODING_PLAIN_BIT, 1, views)]);
     }
+    for views in [40, 300] {
+        seed("batches", &format!("compact-of-{views}"), &[&batch(ENCODINGS, 1, views)]);
+    }
+    seed("batches", "compact-of-many", &[&many_videos()]);
 }
 
 /// The payload of a batch.
-fn batch(sequence: u64, views: u32) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32);
+fn batch(encodings: u32, sequence: u64, views: u32) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32).with_encodings(encodings);
     for index in 0..views {
         let video_id = format!("vidéo-{}", index % 7);
         let timestamp_ms = u64::from(MINUTE + index % 90) * 60_000 + u64::from(index);
@@ -77,6 +83,18 @@ fn batch(sequence: u64, views: u32) -> Vec<u8> {
         assert_eq!(builder.push(&view).unwrap(), Pushed::Added);
     }
     builder.encode(ProducerId(9), Sequence(sequence))[FRAME_HEADER_BYTES..].to_vec()
+}
+
+/// The payload of a batch with so many videos that indices have two bytes, at times that differ by less than 256.
+fn many_videos() -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32).with_encodings(ENCODINGS);
+    for index in 0..900_u32 {
+        let video_id = format!("a-longer-id-{}", index % 260);
+        let timestamp_ms = u64::from(MINUTE) * 60_000 + u64::from(index % 200);
+        let view = View { video_id: &video_id, timestamp_ms, user_id: "", region: "DE", device: "tv" };
+        assert_eq!(builder.push(&view).unwrap(), Pushed::Added);
+    }
+    builder.encode(ProducerId(9), Sequence(1))[FRAME_HEADER_BYTES..].to_vec()
 }
 
 /// A data directory with logs, cuts, a base and an archive.
@@ -128,7 +146,7 @@ impl Engine {
     /// Appends a batch, of which the second view is refused where there is one.
     fn append(&mut self, views: u32) {
         self.appended += 1;
-        let payload = batch(self.appended, views);
+        let payload = batch(ENCODING_PLAIN_BIT, self.appended, views);
         self.room(payload.len());
         self.writer.begin(payload.len()).copy_from_slice(&payload);
         let meta = RecordMeta {
