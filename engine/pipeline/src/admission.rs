@@ -21,7 +21,7 @@ use highwater_storage::{AppendRoom, RecordKind, RecordMeta};
 /// What became of a batch that had room in log and lanes.
 enum Admission {
     Appended,
-    /// Other cores are asked about its ids, or will be when everything before it is pushed.
+    /// For room in the lanes; or other cores are asked about its ids, or will be when everything before it is pushed.
     Waits,
 }
 
@@ -110,11 +110,17 @@ impl Pipeline {
                 return Ok(Admission::Waits);
             }
         }
+        // Whole ids can be more than the bytes of the batch, where it names equal ones once.
+        if self.lanes.iter_mut().zip(&judged.loads).any(|(lane, load)| lane.room() < load.cells + 1) {
+            self.draining = true;
+            self.judged = judged;
+            return Ok(Admission::Waits);
+        }
         self.asker.forget(producer);
         let meta = RecordMeta { kind: RecordKind::Batch, producer, sequence, arrival_ms, batch_crc: crc, view_count };
         let end = self.log.commit(&meta, &judged.ranges);
         if let Some(entry) = self.producers.get_mut(producer) {
-            entry.remember(Remembered::new(sequence, crc, judged.counted(), &judged.ranges));
+            entry.remember(Remembered::new(sequence, crc, judged.counted(view_count), &judged.ranges));
             entry.last_seen_ms = arrival_ms;
         }
         for (lane, load) in self.lanes.iter_mut().zip(&judged.loads) {

@@ -103,7 +103,8 @@ impl Asker {
         let mut cells = vec![Cell::default()];
         let mut ids = 0;
         for id in ids_of_core(batch, targets, core) {
-            push_row(&mut cells, targets.hash().hash(id), Minute(0), FinalityClass::IN_HOUR, id);
+            let row = Row { hash: targets.hash().hash(id), minute: Minute(0), class: FinalityClass::IN_HOUR, views: 1 };
+            push_row(&mut cells, row, id);
             ids += 1;
         }
         cells[0] = Message::Question(Question { number: self.number, ids, needs }).encode();

@@ -244,7 +244,8 @@ mod tests {
 
     fn push(lane: &mut LaneOut, id: &str) {
         let mut cells = Vec::new();
-        push_row(&mut cells, IdHash::new(3).hash(id), Minute(100), FinalityClass::IN_HOUR, id);
+        let hash = IdHash::new(3).hash(id);
+        push_row(&mut cells, Row { hash, minute: Minute(100), class: FinalityClass::IN_HOUR, views: 1 }, id);
         lane.push(&cells);
     }
 

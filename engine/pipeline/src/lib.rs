@@ -34,6 +34,8 @@ mod ownership;
 mod pipeline;
 mod recovery;
 mod session;
+mod rows;
+mod session;
 mod settle;
 mod stats;
 mod stop;

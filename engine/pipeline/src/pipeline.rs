@@ -18,6 +18,7 @@ use crate::session::ProducerTable;
 use crate::settle::Appended;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::rows::RowMaker;
 use crate::verdicts::Judged;
 use highwater_lanes::GaugeWriter;
 use highwater_proto::{Epoch, InstanceId, Snapshot};
@@ -85,6 +86,7 @@ pub struct Pipeline {
     pub(crate) outputs: VecDeque<Output>,
     /// Buffers that are used again for each batch.
     pub(crate) judged: Judged,
+    pub(crate) rows: RowMaker,
     pub(crate) cells: Vec<Vec<Cell>>,
     pub(crate) asker: Asker,
     pub(crate) answerer: Answerer,
@@ -141,6 +143,7 @@ impl Pipeline {
             marked: issued,
             outputs: VecDeque::new(),
             judged: Judged::default(),
+            rows: RowMaker::default(),
             asker: Asker::default(),
             answerer: Answerer::default(),
             stats: Stats::default(),

@@ -14,7 +14,7 @@ use crate::notes::Amount;
 use crate::ownership::{Targets, owned_shards};
 use crate::pipeline::Recovered;
 use crate::session::{ProducerTable, Remembered};
-use crate::settle::{RowRule, counted_views};
+use crate::rows::{RowMaker, RowRule, counted_views};
 use highwater_proto::{Batch, Epoch, RefusedRange};
 use highwater_ranking::{Calendar, Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
@@ -243,7 +243,7 @@ impl Replay {
         }
         self.cells.iter_mut().for_each(Vec::clear);
         let rule = RowRule { targets: &self.targets, calendar: self.calendar, lateness_max_ms: self.lateness_max_ms };
-        rule.push_rows(&mut self.cells, batch, refused.iter().copied(), arrival_ms);
+        rule.push_rows(&mut self.rows, &mut self.cells, batch, refused.iter().copied(), arrival_ms);
         for (ranking, cells) in self.rankings.iter_mut().zip(&self.cells) {
             ranking.apply(cells);
         }

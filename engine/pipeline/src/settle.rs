@@ -5,10 +5,9 @@
 
 use crate::intake::refused_total;
 use crate::limits::TURN_VIEWS;
-use crate::ownership::Targets;
 use crate::pipeline::{Pipeline, PipelineConfig};
+use crate::rows::RowRule;
 use highwater_proto::{Ack, Batch, ProducerId, RefusedRange, Sequence};
-use highwater_ranking::{Calendar, Cell, FinalityClass, Minute, push_row};
 use highwater_storage::{LogPosition, RecordKind};
 
 /// A record that was appended and whose rows are not pushed yet.
@@ -31,50 +30,6 @@ struct Settled {
     refused: Vec<RefusedRange>,
 }
 
-/// How rows are made of views, and where they go.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowRule<'a> {
-    pub(crate) targets: &'a Targets,
-    pub(crate) calendar: Calendar,
-    pub(crate) lateness_max_ms: u64,
-}
-
-impl RowRule<'_> {
-    /// Appends the rows of the counted views of a batch to the cells of the cores that count them; returns how many
-    /// came after the finality of their hour.
-    pub(crate) fn push_rows(
-        &self,
-        cells: &mut [Vec<Cell>],
-        batch: &Batch<'_>,
-        refused: impl Iterator<Item = RefusedRange>,
-        arrival_ms: u64,
-    ) -> u64 {
-        let mut late = 0;
-        for (video_id, timestamp_ms) in counted_views(batch, refused) {
-            let class = self.calendar.class_of(timestamp_ms, arrival_ms, self.lateness_max_ms);
-            late += u64::from(class != FinalityClass::IN_HOUR);
-            let hash = self.targets.hash().hash(video_id);
-            let cells = &mut cells[self.targets.core_of_hash(hash)];
-            push_row(cells, hash, Minute::of_ms(timestamp_ms), class, video_id);
-        }
-        late
-    }
-}
-
-/// Id and time of each view of a batch that no range refuses; the ranges ascend.
-pub(crate) fn counted_views<'b>(
-    batch: &Batch<'b>,
-    refused: impl Iterator<Item = RefusedRange>,
-) -> impl Iterator<Item = (&'b str, u64)> {
-    let mut refused = refused.peekable();
-    batch.video_ids().zip(batch.timestamps()).enumerate().filter_map(move |(index, view)| {
-        let index = index as u32;
-        while refused.next_if(|range| range.end() <= index).is_some() {}
-        let is_refused = refused.peek().is_some_and(|range| range.first <= index);
-        (!is_refused).then_some(view)
-    })
-}
-
 impl Pipeline {
     /// Pushes and acknowledges what has become durable; returns whether there was anything.
     pub(crate) fn settle(&mut self) -> bool {
@@ -92,7 +47,7 @@ impl Pipeline {
                 let PipelineConfig { calendar, lateness_max_ms, .. } = self.config;
                 let rule = RowRule { targets: &self.targets, calendar, lateness_max_ms };
                 self.stats.views_late +=
-                    rule.push_rows(&mut self.cells, &batch, record.verdicts.iter(), header.arrival_ms);
+                    rule.push_rows(&mut self.rows, &mut self.cells, &batch, record.verdicts.iter(), header.arrival_ms);
                 let loaded = self.lanes.iter_mut().zip(&self.cells).filter(|(_, cells)| !cells.is_empty());
                 loaded.for_each(|(lane, cells)| lane.push(cells));
             }

@@ -4,6 +4,7 @@
 
 use crate::notes::Amount;
 use crate::ownership::Targets;
+use crate::rows::{CountedViews, RowMaker};
 use highwater_proto::limits::TIMESTAMP_MS_MAX;
 use highwater_proto::{Batch, RefusedRange, ViewRefusal};
 use highwater_ranking::cells_of;
@@ -29,7 +30,7 @@ impl ArrivalRule {
     }
 }
 
-/// What the counted views of a batch are to one core.
+/// What the rows of a batch are to one core.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) cells: usize,
@@ -44,14 +45,15 @@ pub(crate) type KnownIds = Vec<u64>;
 pub(crate) struct Judged {
     /// Refused views, ascending and in as few ranges as possible.
     pub(crate) ranges: Vec<RefusedRange>,
-    /// Counted views by the core that they go to.
+    /// Rows by the core that they go to.
     pub(crate) loads: Vec<Load>,
+    rows: RowMaker,
 }
 
 impl Judged {
-    /// Views counted.
-    pub(crate) fn counted(&self) -> u32 {
-        self.loads.iter().map(|load| load.amount.rows as u32).sum()
+    /// Views counted, of so many.
+    pub(crate) fn counted(&self, view_count: u32) -> u32 {
+        view_count - self.ranges.iter().map(|range| range.count).sum::<u32>()
     }
 
     /// Judges all views of a batch. A core that has something in `known` takes no new ids: only those are counted.
@@ -63,14 +65,25 @@ impl Judged {
         known: &[Option<&KnownIds>],
     ) {
         self.ranges.clear();
-        self.loads.clear();
-        self.loads.resize(targets.cores(), Load::default());
         let limit_ms = rule.arrival_ms.saturating_add(rule.skew_max_ms).min(TIMESTAMP_MS_MAX);
-        let in_time = batch.timestamps().all(|timestamp_ms| timestamp_ms <= limit_ms);
-        if in_time && known.is_empty() {
-            batch.video_ids().for_each(|id| self.loads[targets.core_of(id)].add(id.len()));
-            return;
+        if batch.time_bounds().1 > limit_ms || !known.is_empty() {
+            self.refuse_views(batch, rule, targets, known);
         }
+        let Self { ranges, loads, rows } = self;
+        loads.clear();
+        loads.resize(targets.cores(), Load::default());
+        let add = |row: CountedViews<'_>| loads[targets.core_of(row.video_id)].add(row.video_id.len());
+        rows.rows(batch, ranges.iter().copied(), add);
+    }
+
+    /// Refuses view by view.
+    fn refuse_views(
+        &mut self,
+        batch: &Batch<'_>,
+        rule: ArrivalRule,
+        targets: &Targets,
+        known: &[Option<&KnownIds>],
+    ) {
         let mut asked = vec![0; targets.cores()];
         for (index, (video_id, timestamp_ms)) in batch.video_ids().zip(batch.timestamps()).enumerate() {
             let core = targets.core_of(video_id);
@@ -78,9 +91,8 @@ impl Judged {
             asked[core] += 1;
             let is_new = |bits: &KnownIds| bits[bit / 64] >> (bit % 64) & 1 == 0;
             let full = known.get(core).copied().flatten().is_some_and(is_new);
-            match rule.refusal(timestamp_ms).or(full.then_some(ViewRefusal::TableFull)) {
-                Some(reason) => RefusedRange::push_view(&mut self.ranges, index as u32, reason),
-                None => self.loads[core].add(video_id.len()),
+            if let Some(reason) = rule.refusal(timestamp_ms).or(full.then_some(ViewRefusal::TableFull)) {
+                RefusedRange::push_view(&mut self.ranges, index as u32, reason);
             }
         }
     }
@@ -133,7 +145,7 @@ mod tests {
         let judged = judge(&[("a", 1050), ("a", 1051), ("a", u64::MAX), ("b", 1051), ("a", 0)], 1, &[]);
         let future = ViewRefusal::FutureBeyondSkew;
         assert_eq!(ranges(&judged), [(1, 1, future), (2, 1, ViewRefusal::TimeOutOfRange), (3, 1, future)]);
-        assert_eq!(judged.counted(), 2);
+        assert_eq!(judged.counted(5), 2);
     }
 
     #[test]
@@ -144,7 +156,7 @@ mod tests {
         assert_eq!(one.loads, [Load { cells: 40 + 4, amount: Amount { rows: 41, long_id_bytes: 80 } }]);
         assert!(three.loads.iter().all(|load| load.amount.rows > 0), "{three:?}");
         assert_eq!(three.loads.iter().map(|load| load.cells).sum::<usize>(), 44);
-        assert_eq!(three.counted(), 41);
+        assert_eq!((three.counted(41), three.ranges.len()), (41, 0));
     }
 
     #[test]
