@@ -110,8 +110,8 @@ pub struct RunArgs {
     /// Leave what is planned in the beginning out of latencies and rate.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = age)]
     pub warm_up: Duration,
-    /// Make at least so many views ahead, which takes up to 46 bytes each, and more with longer user ids, and send their
-    /// batches over and over, each time under a fresh sequence and time; 0 makes each as it is sent.
+    /// Make at least so many views ahead, up to 46 bytes each and more with longer user ids, and send their batches
+    /// over and over, each time under a fresh sequence and time; 0 makes each as it is sent.
     #[arg(long, value_name = "VIEWS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=PREPARED_MAX))]
     pub prepared: u64,
     /// Distinct videos to draw from.

@@ -61,8 +61,8 @@ pub struct LoadArgs {
     /// --user-bytes=70 it has 100.
     #[arg(long, value_name = "N")]
     pub user_bytes: Option<u8>,
-    /// At least so many views are made ahead, which takes up to 46 bytes each, and more with longer user ids; all are
-    /// sent once before anything is measured.
+    /// At least so many views are made ahead, up to 46 bytes each and more with longer user ids; all are sent once
+    /// before anything is measured.
     #[arg(long, value_name = "VIEWS", default_value_t = 80_000_000, value_parser = clap::value_parser!(u64).range(1..=PREPARED_MAX))]
     pub prepared: u64,
     /// How long each stretch of load is measured.
