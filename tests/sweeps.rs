@@ -55,9 +55,17 @@ fn a_sweep_climbs_verifies_and_draws() {
 #[test]
 fn growth_tells_the_cost_of_each_load() {
     let engine = format!("--highwater={}", binary("highwater").display());
-    let table = succeeded(&loadgen(&["growth".to_owned(), engine.clone(), "--only=batch".to_owned()]));
-    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| batch ")).collect();
-    assert_eq!(rows.len(), 4, "{table}");
+    let batches = |more: &[&str]| -> Vec<f64> {
+        let mut arguments = vec!["growth".to_owned(), engine.clone(), "--only=batch".to_owned()];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let table = succeeded(&loadgen(&arguments));
+        let rows = table.lines().filter(|line| line.starts_with("| batch "));
+        rows.map(|row| row.split('|').rev().nth(2).unwrap().trim().parse().unwrap()).collect()
+    };
+    let compact = batches(&[]);
+    assert!(compact.len() == 4 && compact.iter().all(|&bytes_per_view| bytes_per_view < 40.0), "{compact:?}");
+    let plain = batches(&["--encoding=plain", "--user-bytes=70"]);
+    assert!(plain.iter().all(|&bytes_per_view| (100.0..102.0).contains(&bytes_per_view)), "{plain:?}");
     let none = loadgen(&["growth".to_owned(), engine, "--only=nothing".to_owned()]);
     assert_eq!(none.status.code(), Some(2));
 }
@@ -65,7 +73,13 @@ fn growth_tells_the_cost_of_each_load() {
 #[test]
 fn two_engines_are_compared_round_by_round() {
     let engine = binary("highwater").display().to_string();
-    let output = loadgen(&["compare".to_owned(), engine.clone(), engine.clone(), "--rounds=2".to_owned()]);
+    let output = loadgen(&[
+        "compare".to_owned(),
+        engine.clone(),
+        engine.clone(),
+        "--rounds=2".to_owned(),
+        "--encoding=plain".to_owned(),
+    ]);
     let table = succeeded(&output);
     assert!(table.contains("B/A") && table.contains("engine CPU s/M views"), "{table}");
     let order: Vec<String> = String::from_utf8_lossy(&output.stderr)

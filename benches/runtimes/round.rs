@@ -115,6 +115,7 @@ fn loaded(engine: &Engine, load: Load) -> Result<Report> {
         duration: load.duration,
         videos: load.videos,
         zipf: 1.0,
+        user_bytes: None,
         ages: Vec::new(),
         seed: 1,
         warm_up: Duration::ZERO,

@@ -16,7 +16,7 @@ use crate::pace::{RATE_PER_S_MAX, Rate};
 use crate::recurring::PREPARED_MAX;
 use crate::replay::{ReplayOptions, Shift, Speed};
 use crate::run::RunOptions;
-use crate::send::{PRODUCERS_MAX, Target};
+use crate::send::{Encoding, PRODUCERS_MAX, Target};
 use crate::zipf::VIDEOS_MAX;
 
 /// How long a generator believes in a silent connection: shorter than the client's default, so that an engine that was
@@ -79,6 +79,9 @@ pub struct TargetArgs {
     /// Batches of one producer that may be unanswered.
     #[arg(long, value_name = "BATCHES", default_value_t = IN_FLIGHT_BATCHES_MAX, value_parser = clap::value_parser!(u16).range(1..=i64::from(IN_FLIGHT_BATCHES_MAX)))]
     pub in_flight: u16,
+    /// Columns of batches.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Encoding::Compact)]
+    pub encoding: Encoding,
     /// How long a lost engine is waited for.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub reconnect_timeout: Duration,
@@ -107,8 +110,8 @@ pub struct RunArgs {
     /// Leave what is planned in the beginning out of latencies and rate.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = age)]
     pub warm_up: Duration,
-    /// Make at least so many views ahead, 45 bytes each, and send their batches over and over, each time under a fresh
-    /// sequence and time; 0 makes each as it is sent.
+    /// Make at least so many views ahead, up to 46 bytes each and more with longer user ids, and send their batches
+    /// over and over, each time under a fresh sequence and time; 0 makes each as it is sent.
     #[arg(long, value_name = "VIEWS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=PREPARED_MAX))]
     pub prepared: u64,
     /// Distinct videos to draw from.
@@ -117,6 +120,10 @@ pub struct RunArgs {
     /// Zipf exponent of the videos' popularity; 0 is uniform.
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     pub zipf: f64,
+    /// Bytes of user ids, 0 to 255; 12 unless given. A view in plain columns has 42 bytes then; with --encoding=plain
+    /// --user-bytes=70 it has 100.
+    #[arg(long, value_name = "N")]
+    pub user_bytes: Option<u8>,
     /// How old views are when they are sent, one age for each in turn: 0s,1h,25h makes two of three late.
     #[arg(long, value_name = "AGE,…", default_value = "0s", value_delimiter = ',', value_parser = age)]
     pub age: Vec<Duration>,
@@ -150,6 +157,7 @@ impl TargetArgs {
         let mut client = ClientConfig::with_ca_file(&self.engine, &self.ca)?;
         client.server_name = self.server_name.clone();
         client.in_flight_max = self.in_flight;
+        client.encodings = self.encoding.encodings();
         client.reconnect_timeout = self.reconnect_timeout;
         client.idle_timeout = IDLE_TIMEOUT;
         if let Some(path) = &self.token_file {
@@ -181,6 +189,7 @@ impl RunArgs {
             prepared: self.prepared,
             videos: self.videos,
             zipf: self.zipf,
+            user_bytes: self.user_bytes,
             ages: self.age.clone(),
             seed: self.seed,
         })
@@ -251,13 +260,14 @@ mod tests {
     #[test]
     fn the_promised_command_lines_parse() {
         let line = "loadgen run --engine=127.0.0.1:4433 --ca=ca.pem --rate=1000000 --duration=10s --videos=1000000 --zipf=1.0 \
-                    --producers=2 --batch=4096 --seed=1 --age=0s,90m,40d --verify=http://127.0.0.1:8080 --report=r.json";
+                    --producers=2 --batch=4096 --seed=1 --encoding=plain --user-bytes=70 --age=0s,90m,40d --verify=http://127.0.0.1:8080 --report=r.json";
         let Command::Run(run) = parse(line).unwrap().command else {
             panic!("not a run");
         };
         assert_eq!((run.rate, run.duration), (Rate::PerSecond(1_000_000), Duration::from_secs(10)));
         assert_eq!(run.age, [0, 5400, 40 * 86_400].map(Duration::from_secs));
         assert_eq!((run.target.producers, run.target.batch, run.seed), (2, 4096, 1));
+        assert_eq!((run.target.encoding, run.user_bytes), (Encoding::Plain, Some(70)));
         for (shift, expected) in [("--shift-ms=-5000", (-5000, false)), ("--shift-to-now", (0, true)), ("", (0, false))]
         {
             let line = format!(
@@ -267,7 +277,7 @@ mod tests {
                 panic!("not a replay");
             };
             assert_eq!((replay.shift_ms, replay.shift_to_now), expected);
-            assert_eq!(replay.speed, Speed::Times(1.0));
+            assert_eq!((replay.speed, replay.target.encoding), (Speed::Times(1.0), Encoding::Compact));
         }
     }
 
@@ -287,6 +297,9 @@ mod tests {
             "run --engine=h:1 --ca=c --producers=0",
             "run --engine=h:1 --ca=c --prepared=-1",
             "run --engine=h:1 --ca=c --warm-up=2",
+            "run --engine=h:1 --ca=c --encoding=zstd",
+            "run --engine=h:1 --ca=c --user-bytes=256",
+            "replay f --engine=h:1 --ca=c --user-bytes=70",
             "sweep --p99-max=10",
             "sweep --prepared=0",
             "compare a",

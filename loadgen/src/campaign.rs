@@ -168,12 +168,16 @@ impl<W: Workload> Campaign<W> {
 }
 
 async fn connect<W: Workload>(target: &Target, load: &Arc<Load<W>>) -> Result<Vec<(u16, Producer)>, LoadError> {
+    let recurring = load.workload.lock().unwrap_or_else(PoisonError::into_inner).recurring();
     let mut producers = Vec::new();
     for index in 0..target.producers {
         let books = Arc::clone(load);
         let on_fate = move |fate| books.settle(index, &fate);
         let producer = Producer::connect(target.client.clone(), on_fate).await?;
         target.check_batch(&producer)?;
+        if let Some(recurring) = &recurring {
+            recurring.check_encodings(producer.welcome())?;
+        }
         producers.push((index, producer));
     }
     Ok(producers)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use highwater_client::Fate;
-use highwater_proto::ViewRefusal;
+use highwater_proto::{FRAME_HEADER_BYTES, ViewRefusal};
 
 use crate::error::LoadError;
 use crate::seconds::Seconds;
@@ -40,8 +40,8 @@ pub struct Figures {
     pub batches_acked: u64,
     /// Times a batch's bytes were written again.
     pub retries: u64,
-    /// Bytes of all answered batches' frames, each once.
-    pub frame_bytes: u64,
+    /// Bytes of all answered batches' payloads, each once.
+    pub payload_bytes: u64,
     /// Views of the batches that latency is of.
     pub measured_views: u64,
     /// Views by the second in which they were sent, for the last time.
@@ -76,7 +76,7 @@ impl Figures {
             batches_sent: 0,
             batches_acked: 0,
             retries: 0,
-            frame_bytes: 0,
+            payload_bytes: 0,
             measured_views: 0,
             sent_seconds: Seconds::default(),
             acked_seconds: Seconds::default(),
@@ -114,7 +114,7 @@ impl Figures {
         }
         self.batches_acked += 1;
         self.retries += u64::from(fate.retries);
-        self.frame_bytes += u64::from(fate.frame_bytes);
+        self.payload_bytes += u64::from(fate.frame_bytes) - FRAME_HEADER_BYTES as u64;
         self.last_acked_at = Some(fate.acked_at);
         let began = *self.began.get_or_insert(planned_at);
         self.sent_seconds.add(began, fate.sent_at, answered);

@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn a_recurring_batch_counts_as_its_views_would_one_by_one() {
         let generator = ViewGenerator::new(50, 1.0, 1).unwrap();
-        let recurring = Recurring::make(&generator, 200, 40).unwrap();
+        let recurring = Recurring::make(&generator, 200, 40, highwater_proto::ENCODINGS).unwrap();
         let mut oracle = Oracle::new(50).with_recurring(recurring.clone());
         let mut plain = Oracle::new(50);
         let uses = [(0, 1000), (3, 61_000), (0, 62_000), (4, 62_000), (0, 119_000), (1, 300_000), (2, 301_000)];

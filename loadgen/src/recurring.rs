@@ -7,16 +7,17 @@
 
 use std::sync::Arc;
 
-use highwater_proto::{BATCH_BYTES_MAX, BatchBuilder, PreparedBatch, Pushed};
+use highwater_proto::{BATCH_BYTES_MAX, BatchBuilder, PreparedBatch, Pushed, Welcome};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::LoadError;
 use crate::oracle::VideoIndex;
+use crate::send::Encoding;
 use crate::zipf::ViewGenerator;
 
-/// Most views that can be made ahead: about 25 GB of them.
+/// Most views that can be made ahead: about 25 GB of them with plain columns.
 pub const PREPARED_MAX: u64 = 500_000_000;
 
 /// All batches made ahead.
@@ -25,17 +26,23 @@ pub struct Recurring {
     batches: Vec<PreparedBatch>,
     videos: Vec<VideoIndex>,
     batch_views: usize,
+    encodings: u32,
 }
 
 impl Recurring {
-    /// Makes at least `views` views in whole batches.
+    /// Makes at least `views` views in whole batches, in the smallest of these encodings (bits as in a welcome).
     ///
     /// # Errors
     /// [`LoadError::Option`] if a batch's views do not fit the protocol's largest batch.
-    pub fn make(generator: &ViewGenerator, views: u64, batch_views: u32) -> Result<Arc<Self>, LoadError> {
+    pub fn make(
+        generator: &ViewGenerator,
+        views: u64,
+        batch_views: u32,
+        encodings: u32,
+    ) -> Result<Arc<Self>, LoadError> {
         let views = views.max(1).next_multiple_of(u64::from(batch_views));
         let videos = generator.deal(views);
-        let mut builder = BatchBuilder::new(batch_views, BATCH_BYTES_MAX as u32);
+        let mut builder = BatchBuilder::new(batch_views, BATCH_BYTES_MAX as u32).with_encodings(encodings);
         let mut batches = Vec::with_capacity(videos.len() / batch_views as usize);
         for (number, videos) in (0..).zip(videos.chunks(batch_views as usize)) {
             let mut draws = generator.batch(number);
@@ -43,12 +50,26 @@ impl Recurring {
                 let pushed =
                     builder.push(&draws.draw_of(video).view(0)).map_err(highwater_client::ClientError::from)?;
                 if pushed == Pushed::Full {
-                    return Err(crate::run::too_large(u64::from(batch_views), u64::from(builder.len())));
+                    let (views, fitting) = (u64::from(batch_views), u64::from(builder.len()));
+                    return Err(crate::run::too_large(views, fitting, generator.view_bytes_max()));
                 }
             }
             batches.push(builder.prepare());
         }
-        Ok(Arc::new(Self { batches, videos, batch_views: batch_views as usize }))
+        Ok(Arc::new(Self { batches, videos, batch_views: batch_views as usize, encodings }))
+    }
+
+    /// Refuses an engine that does not take every encoding that the batches may be in.
+    pub(crate) fn check_encodings(&self, welcome: &Welcome) -> Result<(), LoadError> {
+        if self.encodings & !welcome.encodings == 0 {
+            return Ok(());
+        }
+        Err(LoadError::Option {
+            option: "encoding",
+            value: Encoding::Compact.to_string(),
+            reason: "this engine does not take compact columns, in which batches are made ahead; use --encoding=plain"
+                .into(),
+        })
     }
 
     /// How many batches there are; at least one.
@@ -99,7 +120,7 @@ impl ViewGenerator {
 mod tests {
     use std::collections::HashMap;
 
-    use highwater_proto::{Batch, FRAME_HEADER_BYTES, ProducerId, Sequence};
+    use highwater_proto::{Batch, ENCODING_PLAIN_BIT, ENCODINGS, FRAME_HEADER_BYTES, ProducerId, Sequence};
 
     use super::*;
     use crate::zipf::video_id;
@@ -122,8 +143,9 @@ mod tests {
 
     #[test]
     fn batches_hold_the_videos_that_are_told_of_them_and_are_the_same_each_time() {
-        let make = || Recurring::make(&ViewGenerator::new(500, 1.0, 3).unwrap(), 2500, 1000).unwrap();
-        let (recurring, again) = (make(), make());
+        let make =
+            |encodings| Recurring::make(&ViewGenerator::new(500, 1.0, 3).unwrap(), 2500, 1000, encodings).unwrap();
+        let (recurring, again, plain) = (make(ENCODINGS), make(ENCODINGS), make(ENCODING_PLAIN_BIT));
         assert_eq!(recurring.batch_count(), 3);
         for number in 0..3 {
             let frame = recurring.batch(number).encode(ProducerId(5), Sequence(9), 77);
@@ -137,7 +159,26 @@ mod tests {
                 assert!(view.user_id.len() >= 12 && !view.region.is_empty() && !view.device.is_empty());
             }
             assert_eq!(frame, again.batch(number).encode(ProducerId(5), Sequence(9), 77));
+            let plain = plain.batch(number).encode(ProducerId(5), Sequence(9), 77);
+            assert!(frame.len() < plain.len() - 10_000, "{} and {} bytes", frame.len(), plain.len());
+            assert!(Batch::decode(&plain[FRAME_HEADER_BYTES..]).unwrap().views().eq(batch.views()));
         }
         assert_ne!(recurring.videos(0), recurring.videos(1));
+    }
+
+    #[test]
+    fn views_have_as_many_bytes_as_the_help_says() {
+        let bytes_per_view = |encodings, user_bytes| {
+            let generator = ViewGenerator::with_user_bytes(100_000, 1.0, 1, user_bytes).unwrap();
+            let recurring = Recurring::make(&generator, 40_960, 4096, encodings).unwrap();
+            let batches = (0..recurring.batch_count()).map(|number| recurring.batch(number));
+            batches.map(|batch| batch.payload_bytes() as f64).sum::<f64>() / 40_960.0
+        };
+        let plain = bytes_per_view(ENCODING_PLAIN_BIT, None);
+        assert!((42.2..42.5).contains(&plain), "{plain}");
+        let longer = bytes_per_view(ENCODING_PLAIN_BIT, Some(70));
+        assert!((100.2..100.5).contains(&longer), "{longer}");
+        let compact = bytes_per_view(ENCODINGS, None);
+        assert!((22.0..30.0).contains(&compact), "{compact}");
     }
 }

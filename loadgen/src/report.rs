@@ -110,7 +110,7 @@ pub struct Report {
     pub sent_in_a_second_min: Option<u64>,
     /// Views acknowledged in the leanest whole second; null for less than a second.
     pub acked_in_a_second_min: Option<u64>,
-    /// Bytes of batch frames per view.
+    /// Bytes of batch payloads per view.
     pub bytes_per_view: f64,
     /// Distinct videos among the views sent.
     pub distinct_videos: u64,
@@ -157,7 +157,7 @@ impl Report {
             rate_per_s: figures.rate_per_s(),
             sent_in_a_second_min: figures.sent_seconds.views_min(),
             acked_in_a_second_min: figures.acked_seconds.views_min(),
-            bytes_per_view: figures.frame_bytes as f64 / views_acked.max(1) as f64,
+            bytes_per_view: figures.payload_bytes as f64 / views_acked.max(1) as f64,
             distinct_videos: tally.distinct_videos(),
             ack_latency_us: AckLatency::of(figures),
             generator: Punctuality::of(figures, cpu_percent),

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::recurring::Recurring;
 use crate::report::Outcome;
 use crate::send::{Next, Start, Target, Workload, wall_ms};
-use crate::zipf::{GeneratedIds, VIEW_BYTES_MAX, ViewGenerator};
+use crate::zipf::{GeneratedIds, ViewGenerator};
 
 /// What to generate and where to send it.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct RunOptions {
     pub videos: u32,
     /// Zipf exponent of their popularity; 0 is uniform.
     pub zipf: f64,
+    /// Bytes of user ids; none is [`crate::zipf::USER_ID_BYTES`].
+    pub user_bytes: Option<u8>,
     /// How long before they are due views happened, for each in turn; none is as 0.
     pub ages: Vec<Duration>,
     /// Seed of all draws.
@@ -47,7 +49,7 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps the load from starting; later failures are in the outcome.
 pub fn run(options: &RunOptions, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
-    let generator = ViewGenerator::new(options.videos, options.zipf, options.seed)?;
+    let generator = ViewGenerator::with_user_bytes(options.videos, options.zipf, options.seed, options.user_bytes)?;
     let plan = Plan::new(options.rate, options.duration, options.target.batch_views)?;
     if options.prepared == 0 {
         let workload = Generated::new(generator, plan, &options.ages);
@@ -60,7 +62,8 @@ pub fn run(options: &RunOptions, progress: &Arc<Progress>) -> Result<Outcome, Lo
                 reason: "batches made ahead have views of one time; leave out --age".into(),
             });
         }
-        let recurring = Recurring::make(&generator, options.prepared, options.target.batch_views)?;
+        let encodings = options.target.client.encodings;
+        let recurring = Recurring::make(&generator, options.prepared, options.target.batch_views, encodings)?;
         let workload = Recurred::new(&generator, recurring, plan);
         carry_out(&options.target, workload, progress, options.warm_up, 0)
     }
@@ -121,7 +124,7 @@ impl Workload for Generated {
             let draw = draws.draw();
             let pushed = batch.push(&draw.view(timestamp_ms)).map_err(highwater_client::ClientError::from)?;
             if pushed == Pushed::Full {
-                return Err(too_large(planned.views, number - planned.first));
+                return Err(too_large(planned.views, number - planned.first, self.generator.view_bytes_max()));
             }
             rows.push(Row { video: draw.video, timestamp_ms });
         }
@@ -179,17 +182,19 @@ impl Workload for Recurred {
     }
 }
 
-pub(crate) fn too_large(batch_views: u64, fitting: u64) -> LoadError {
+pub(crate) fn too_large(batch_views: u64, fitting: u64, view_bytes_max: usize) -> LoadError {
     LoadError::Option {
         option: "batch",
         value: batch_views.to_string(),
-        reason: format!("only {fitting} generated views of up to {VIEW_BYTES_MAX} bytes fit the engine's batch size"),
+        reason: format!("only {fitting} generated views of up to {view_bytes_max} bytes fit the engine's batch size"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use highwater_proto::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX, Batch, FRAME_HEADER_BYTES, ProducerId, Sequence};
+    use highwater_proto::{
+        BATCH_BYTES_MAX, BATCH_VIEWS_MAX, Batch, ENCODINGS, FRAME_HEADER_BYTES, ProducerId, Sequence,
+    };
 
     use super::*;
     use crate::send::Due;
@@ -243,7 +248,7 @@ mod tests {
     #[test]
     fn batches_made_ahead_go_round_across_plans() {
         let generator = ViewGenerator::new(500, 1.0, 1).unwrap();
-        let recurring = Recurring::make(&generator, 3000, 1000).unwrap();
+        let recurring = Recurring::make(&generator, 3000, 1000, ENCODINGS).unwrap();
         let plan = |views| Plan::new(Rate::PerSecond(views), Duration::from_secs(1), 1000).unwrap();
         let mut workload = Recurred::new(&generator, recurring, plan(3500));
         let start = Start::now();

@@ -4,11 +4,13 @@
 //! slow engine is not hidden. What the views are is the workload's. Invariant: batches are handed out in the workload's
 //! order, each to exactly one producer.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clap::ValueEnum;
 use highwater_client::{ClientConfig, Producer};
-use highwater_proto::BatchBuilder;
+use highwater_proto::{BatchBuilder, ENCODING_PLAIN_BIT, ENCODINGS};
 
 use crate::campaign::Load;
 use crate::error::LoadError;
@@ -23,10 +25,39 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 /// The runtime's timer has a grain of a millisecond and rounds up: the rest of a wait passes between looks at sockets.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
 
+/// What columns of batches are made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Encoding {
+    /// Whatever is smallest of what the engine takes.
+    Compact,
+    /// Each view's strings and time for itself, which every engine takes.
+    Plain,
+}
+
+impl Encoding {
+    /// What may be used, as bits of a welcome.
+    #[must_use]
+    pub fn encodings(self) -> u32 {
+        match self {
+            Self::Compact => ENCODINGS,
+            Self::Plain => ENCODING_PLAIN_BIT,
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Compact => "compact",
+            Self::Plain => "plain",
+        })
+    }
+}
+
 /// Where a load goes and how.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The engine's address, trust and patience.
+    /// The engine's address, trust and patience, and the encodings of batches.
     pub client: ClientConfig,
     /// Producers, each with a connection of its own; 1 to [`PRODUCERS_MAX`].
     pub producers: u16,
@@ -142,7 +173,8 @@ pub(crate) async fn produce<W: Workload>(
     start: Start,
 ) -> Result<(), LoadError> {
     let recurring = load.workload.lock().unwrap_or_else(PoisonError::into_inner).recurring();
-    let mut batch = BatchBuilder::new(load.batch_views, producer.welcome().batch_bytes_max);
+    let batch = BatchBuilder::new(load.batch_views, producer.welcome().batch_bytes_max);
+    let mut batch = batch.with_encodings(producer.encodings());
     let mut reconnects = u64::from(producer.reconnects());
     for token in 0.. {
         let mut rows = load.tally().rows();

@@ -211,7 +211,7 @@ mod tests {
         let figures = &tally.figures;
         assert!(figures.all_acked());
         assert_eq!((figures.views_counted, figures.views_duplicate, figures.views_refused), (0, 3, [0, 1, 0]));
-        assert_eq!((figures.retries, figures.frame_bytes, tally.visible_epoch.0), (2, 100, 7));
+        assert_eq!((figures.retries, figures.payload_bytes, tally.visible_epoch.0), (2, 92, 7));
         assert_eq!(tally.distinct_videos(), 4);
         assert!(figures.latency_us.max() >= 5000);
         let totals = tally.oracle.unwrap().totals(MinuteIndex(1)..MinuteIndex(2));

@@ -4,7 +4,7 @@
 //! are spread over producers. Times are not made here. Invariant: nothing is allocated per view, and equal indexes
 //! always give equal ids, whatever the seed.
 
-use highwater_proto::View;
+use highwater_proto::{FIELD_BYTES_MAX, View};
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,12 +17,12 @@ use crate::oracle::{VideoIds, VideoIndex};
 pub const VIDEOS_MAX: u32 = u32::MAX - 1;
 /// Bytes of a generated video id.
 pub const VIDEO_ID_BYTES: usize = 11;
-/// Bytes of a generated user id.
+/// Bytes of a generated user id, unless another number is asked for.
 pub const USER_ID_BYTES: usize = 12;
 /// Distinct users that views are drawn from, uniformly.
 pub const USERS: u32 = 4_000_000;
-/// Bytes of the largest generated view on the wire, length bytes included: the basis of batch size checks.
-pub const VIEW_BYTES_MAX: usize = 8 + (1 + VIDEO_ID_BYTES) + (1 + USER_ID_BYTES) + (1 + 2) + (1 + 7);
+/// Bytes of the largest generated view in plain columns, length bytes included and the user id left out.
+const VIEW_BYTES_MAX: usize = 8 + (1 + VIDEO_ID_BYTES) + 1 + (1 + 2) + (1 + 7);
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const USER_SALT: u64 = 0x5bd1_e995_7b93_2f1d;
@@ -52,6 +52,15 @@ pub fn user_id(number: u32) -> [u8; USER_ID_BYTES] {
     let mut id = [b'u'; USER_ID_BYTES];
     id[1..].copy_from_slice(&characters(mix(u64::from(number) ^ USER_SALT)));
     id
+}
+
+/// The id in the first so many bytes, over and over.
+fn repeated(id: &[u8; USER_ID_BYTES], bytes: u8) -> [u8; FIELD_BYTES_MAX] {
+    let mut filled = [0; FIELD_BYTES_MAX];
+    for piece in filled[..bytes.into()].chunks_mut(USER_ID_BYTES) {
+        piece.copy_from_slice(&id[..piece.len()]);
+    }
+    filled
 }
 
 /// A bijection of 64-bit numbers (the finaliser of SplitMix64), so distinct inputs stay distinct.
@@ -95,6 +104,7 @@ pub struct ViewGenerator {
     exponent: f64,
     zipf: Zipf<f64>,
     seed: u64,
+    user_bytes: u8,
 }
 
 impl ViewGenerator {
@@ -115,7 +125,22 @@ impl ViewGenerator {
             return Err(invalid("the exponent must be a number from 0 (uniform) upward".into()));
         }
         let zipf = Zipf::new(f64::from(videos), exponent).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { videos, exponent, zipf, seed })
+        Ok(Self { videos, exponent, zipf, seed, user_bytes: USER_ID_BYTES as u8 })
+    }
+
+    /// As [`ViewGenerator::new`], with user ids of so many bytes; `None` is [`USER_ID_BYTES`]. A longer one repeats
+    /// itself, of a shorter one the end is missing.
+    ///
+    /// # Errors
+    /// As [`ViewGenerator::new`].
+    pub fn with_user_bytes(videos: u32, exponent: f64, seed: u64, user_bytes: Option<u8>) -> Result<Self, LoadError> {
+        let generator = Self::new(videos, exponent, seed)?;
+        Ok(Self { user_bytes: user_bytes.unwrap_or(generator.user_bytes), ..generator })
+    }
+
+    /// Bytes of the largest view in plain columns.
+    pub(crate) fn view_bytes_max(&self) -> usize {
+        VIEW_BYTES_MAX + usize::from(self.user_bytes)
     }
 
     /// The ids of this generator's videos.
@@ -141,7 +166,7 @@ impl ViewGenerator {
     pub fn batch(&self, number: u64) -> BatchDraws {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(number);
-        BatchDraws { random, zipf: self.zipf, video_last: self.videos - 1 }
+        BatchDraws { random, zipf: self.zipf, video_last: self.videos - 1, user_bytes: self.user_bytes }
     }
 }
 
@@ -151,6 +176,7 @@ pub struct BatchDraws {
     random: ChaCha8Rng,
     zipf: Zipf<f64>,
     video_last: u32,
+    user_bytes: u8,
 }
 
 /// One drawn view without its time.
@@ -159,7 +185,8 @@ pub struct Draw {
     /// The video's index.
     pub video: VideoIndex,
     video_id: [u8; VIDEO_ID_BYTES],
-    user_id: [u8; USER_ID_BYTES],
+    user_id: [u8; FIELD_BYTES_MAX],
+    user_bytes: u8,
     region: &'static str,
     device: &'static str,
 }
@@ -181,7 +208,8 @@ impl BatchDraws {
         Draw {
             video,
             video_id: video_id(video),
-            user_id: user_id(user as u32),
+            user_id: repeated(&user_id(user as u32), self.user_bytes),
+            user_bytes: self.user_bytes,
             region: REGIONS[(bits & 31) as usize],
             device: DEVICES[((bits >> 5) & 15) as usize],
         }
@@ -195,7 +223,7 @@ impl Draw {
         View {
             video_id: ascii(&self.video_id),
             timestamp_ms,
-            user_id: ascii(&self.user_id),
+            user_id: ascii(&self.user_id[..self.user_bytes.into()]),
             region: self.region,
             device: self.device,
         }
@@ -227,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_batch_depends_on_seed_and_number_alone() {
-        let list = |seed, number| -> Vec<(VideoIndex, [u8; 12], &str, &str)> {
+        let list = |seed, number| -> Vec<(VideoIndex, [u8; FIELD_BYTES_MAX], &str, &str)> {
             let mut draws = ViewGenerator::new(1000, 1.0, seed).unwrap().batch(number);
             (0..500)
                 .map(|_| {
@@ -263,7 +291,25 @@ mod tests {
     fn the_largest_view_is_what_batch_checks_assume() {
         let longest_region = REGIONS.iter().map(|region| region.len()).max().unwrap();
         let longest_device = DEVICES.iter().map(|device| device.len()).max().unwrap();
-        assert_eq!(VIEW_BYTES_MAX, 8 + 4 + VIDEO_ID_BYTES + USER_ID_BYTES + longest_region + longest_device);
+        let longest = 8 + 4 + VIDEO_ID_BYTES + longest_region + longest_device;
+        assert_eq!(ViewGenerator::new(1, 1.0, 1).unwrap().view_bytes_max(), longest + USER_ID_BYTES);
+        let generator = ViewGenerator::with_user_bytes(1, 1.0, 1, Some(255)).unwrap();
+        assert_eq!(generator.view_bytes_max(), longest + 255);
+    }
+
+    #[test]
+    fn user_ids_are_as_long_as_asked() {
+        let ids = |bytes| -> Vec<String> {
+            let mut draws = ViewGenerator::with_user_bytes(10, 1.0, 1, bytes).unwrap().batch(0);
+            (0..100).map(|_| draws.draw().view(0).user_id.to_owned()).collect()
+        };
+        let usual = ids(None);
+        assert_eq!(ids(Some(12)), usual);
+        for bytes in [0_u8, 1, 5, 13, 24, 70, 255] {
+            for (id, usual) in ids(Some(bytes)).iter().zip(&usual) {
+                assert_eq!(*id, usual.repeat(22)[..bytes.into()]);
+            }
+        }
     }
 
     #[test]

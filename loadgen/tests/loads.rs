@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{Book, Engine};
 use highwater_loadgen::{LoadError, Progress, Rate, ReplayOptions, RunOptions, Shift, Speed, Target, replay, run};
-use highwater_proto::{Batch, BatchRefusal, CloseReason, Period, Window};
+use highwater_proto::{Batch, BatchRefusal, CloseReason, ENCODING_PLAIN_BIT, ENCODINGS, Period, Window};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -124,6 +124,7 @@ fn run_options(engine: &Engine, verify: Option<String>) -> RunOptions {
         videos: 3000,
         ages: Vec::new(),
         zipf: 1.0,
+        user_bytes: None,
         seed: 7,
     }
 }
@@ -139,7 +140,9 @@ fn a_run_at_a_set_rate_is_counted_to_the_last_view() {
     assert_eq!((report.views_sent, report.views_acked, report.views_counted), (20_000, 20_000, 20_000));
     assert_eq!((report.verified, engine.views(), progress.views_acked()), (Some(true), 20_000, 20_000));
     assert!(report.rate_per_s > 5_000.0 && report.rate_per_s < 21_000.0, "{}", report.rate_per_s);
-    assert!(report.bytes_per_view > 30.0 && report.distinct_videos > 1000);
+    assert!(report.bytes_per_view > 20.0 && report.distinct_videos > 1000);
+    let logged = payload_bytes(&engine);
+    assert_eq!(report.bytes_per_view, logged as f64 / 20_000.0);
     assert!(report.ack_latency_us.max >= report.ack_latency_us.p50);
 }
 
@@ -158,6 +161,36 @@ fn batches_made_ahead_are_counted_to_the_last_view_also_past_a_loss() {
     assert_eq!(told, 20_000);
     let aged = RunOptions { ages: vec![Duration::from_secs(60)], ..options };
     assert!(run(&aged, &Progress::new()).unwrap_err().is_usage());
+}
+
+#[test]
+fn columns_are_as_the_engine_takes_them_and_as_the_option_says() {
+    let engine = Engine::start();
+    let bytes_per_view = |encodings, told, prepared| {
+        engine.book.lock().unwrap().encodings = told;
+        let mut options = RunOptions { prepared, user_bytes: Some(70), ..run_options(&engine, None) };
+        options.target.client.encodings = encodings;
+        let before = payload_bytes(&engine);
+        let outcome = run(&options, &Progress::new())?;
+        assert!(outcome.succeeded(), "{:?}", outcome.failure);
+        assert_eq!(outcome.report.bytes_per_view, (payload_bytes(&engine) - before) as f64 / 20_000.0);
+        Ok::<f64, LoadError>(outcome.report.bytes_per_view)
+    };
+    for prepared in [0, 4000] {
+        let plain = bytes_per_view(ENCODING_PLAIN_BIT, ENCODINGS, prepared).unwrap();
+        assert!((100.0..101.0).contains(&plain), "{plain}");
+        let compact = bytes_per_view(ENCODINGS, ENCODINGS, prepared).unwrap();
+        assert!(compact < 90.0, "{compact}");
+    }
+    // What is made as it is sent keeps to the welcome; what was made ahead cannot.
+    assert!(bytes_per_view(ENCODINGS, ENCODING_PLAIN_BIT, 0).unwrap() > 100.0);
+    let refused = bytes_per_view(ENCODINGS, ENCODING_PLAIN_BIT, 4000).unwrap_err();
+    assert!(refused.is_usage() && refused.to_string().contains("--encoding=plain"), "{refused}");
+}
+
+/// Bytes of all payloads that the engine has.
+fn payload_bytes(engine: &Engine) -> usize {
+    engine.book.lock().unwrap().logged.values().flatten().map(Vec::len).sum()
 }
 
 #[test]

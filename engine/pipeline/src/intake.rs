@@ -11,9 +11,7 @@ use crate::pipeline::Pipeline;
 use crate::session::{Claim, Judgement, Remembered, SessionId};
 use crate::settle::Appended;
 use bytes::Bytes;
-use highwater_proto::limits::{
-    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, ENCODINGS, IN_FLIGHT_BATCHES_MAX,
-};
+use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_VIEWS_MAX, ENCODINGS, IN_FLIGHT_BATCHES_MAX};
 use highwater_proto::{
     Ack, BatchHeader, BatchRefusal, BatchRefused, CloseReason, DecodeError, Hello, HelloMode, PROTOCOL_VERSION,
     PeriodCount, ProducerId, Redirect, RefusedRange, VideoCounts, Welcome, batch_checksum, batch_header,

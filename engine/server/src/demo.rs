@@ -99,6 +99,7 @@ fn load_options(arguments: &DemoArguments, engine: &Engine) -> Result<RunOptions
         prepared: 0,
         videos: arguments.videos as u32,
         zipf: 1.0,
+        user_bytes: None,
         ages: Vec::new(),
         seed: 1,
     })

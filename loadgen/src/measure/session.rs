@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::recurring::{PREPARED_MAX, Recurring};
 use crate::report::{AckLatency, Outcome, Punctuality};
 use crate::run::Recurred;
-use crate::send::{PRODUCERS_MAX, Target};
+use crate::send::{Encoding, PRODUCERS_MAX, Target};
 use crate::series::Second;
 use crate::zipf::{VIDEOS_MAX, ViewGenerator};
 
@@ -54,7 +54,15 @@ pub struct LoadArgs {
     /// Zipf exponent of the videos' popularity; 0 is uniform.
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     pub zipf: f64,
-    /// At least so many views are made ahead, 45 bytes each; all are sent once before anything is measured.
+    /// Columns of batches.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Encoding::Compact)]
+    pub encoding: Encoding,
+    /// Bytes of user ids, 0 to 255; 12 unless given. A view in plain columns has 42 bytes then; with --encoding=plain
+    /// --user-bytes=70 it has 100.
+    #[arg(long, value_name = "N")]
+    pub user_bytes: Option<u8>,
+    /// At least so many views are made ahead, up to 46 bytes each and more with longer user ids; all are sent once
+    /// before anything is measured.
     #[arg(long, value_name = "VIEWS", default_value_t = 80_000_000, value_parser = clap::value_parser!(u64).range(1..=PREPARED_MAX))]
     pub prepared: u64,
     /// How long each stretch of load is measured.
@@ -90,8 +98,8 @@ impl LoadArgs {
 
     /// Makes all views ahead.
     pub(super) fn prepare(&self) -> Result<Prepared, LoadError> {
-        let generator = ViewGenerator::new(self.videos, self.zipf, self.seed)?;
-        let recurring = Recurring::make(&generator, self.prepared, self.batch)?;
+        let generator = ViewGenerator::with_user_bytes(self.videos, self.zipf, self.seed, self.user_bytes)?;
+        let recurring = Recurring::make(&generator, self.prepared, self.batch, self.encoding.encodings())?;
         Ok(Prepared { generator, recurring })
     }
 
@@ -109,7 +117,7 @@ pub struct Stage {
     pub rate_per_s: f64,
     /// Views acknowledged, warm-up included.
     pub views: u64,
-    /// Bytes of batch frames per view.
+    /// Bytes of batch payloads per view.
     pub bytes_per_view: f64,
     /// From a batch's planned time to its acknowledgement.
     pub ack_latency_us: AckLatency,
@@ -208,7 +216,7 @@ impl Session {
             planned_per_s,
             rate_per_s: figures.rate_per_s(),
             views,
-            bytes_per_view: figures.frame_bytes as f64 / views.max(1) as f64,
+            bytes_per_view: figures.payload_bytes as f64 / views.max(1) as f64,
             ack_latency_us: AckLatency::of(figures),
             generator: Punctuality::of(figures, cpu_percent),
             engine_cpu_s_per_million_views: engine_cpu_s / views.max(1) as f64 * 1e6,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_proto::{ALPN, IN_FLIGHT_BATCHES_MAX, TOKEN_BYTES_MAX, Token};
+use highwater_proto::{ALPN, ENCODINGS, IN_FLIGHT_BATCHES_MAX, TOKEN_BYTES_MAX, Token};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{IdleTimeout, TransportConfig};
 use rustls::RootCertStore;
@@ -45,6 +45,9 @@ pub struct ClientConfig {
     pub idle_timeout: Duration,
     /// Most batches sent and not yet answered; the engine's own limit holds if lower. Default and maximum 64.
     pub in_flight_max: u16,
+    /// Encodings that columns of batches may have, by their bits in a welcome; those that the engine takes as well are
+    /// used. Default [`ENCODINGS`]; plain is always among them.
+    pub encodings: u32,
 }
 
 impl fmt::Debug for ClientConfig {
@@ -60,6 +63,7 @@ impl fmt::Debug for ClientConfig {
             .field("lookup_timeout", &self.lookup_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("in_flight_max", &self.in_flight_max)
+            .field("encodings", &self.encodings)
             .finish()
     }
 }
@@ -78,6 +82,7 @@ impl ClientConfig {
             lookup_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(10),
             in_flight_max: IN_FLIGHT_BATCHES_MAX,
+            encodings: ENCODINGS,
         }
     }
 

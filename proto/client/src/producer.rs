@@ -72,6 +72,8 @@ pub struct Producer {
     session: JoinHandle<Result<(), ClientError>>,
     /// All that there are of `room`.
     permits: u32,
+    /// Those that both sides take.
+    encodings: u32,
 }
 
 impl Producer {
@@ -109,6 +111,7 @@ impl Producer {
         let (id, welcomed) = first_welcome(&mut dialer, resumed).await?;
         let welcome = welcomed.welcome.clone();
         let window = window(dialer.config(), &welcome);
+        let encodings = dialer.config().encodings & welcome.encodings;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 in_flight: InFlight::new(welcome.last, window),
@@ -123,7 +126,7 @@ impl Producer {
         let session = Session::new(id, dialer, Arc::clone(&shared), Box::new(on_fate));
         let session = tokio::spawn(session.run(welcomed));
         let permits = u32::try_from(window).unwrap_or(u32::MAX);
-        Ok(Self { id, welcome, shared, session, permits })
+        Ok(Self { id, welcome, shared, session, permits, encodings })
     }
 
     /// The producer's id: what [`Producer::resume`] needs later.
@@ -144,10 +147,16 @@ impl Producer {
         &self.welcome
     }
 
-    /// A builder that keeps the engine's limits.
+    /// A builder that keeps the engine's limits, of batches in encodings that it takes and the configuration allows.
     #[must_use]
     pub fn batch_builder(&self) -> BatchBuilder {
-        BatchBuilder::new(self.welcome.batch_views_max, self.welcome.batch_bytes_max)
+        BatchBuilder::new(self.welcome.batch_views_max, self.welcome.batch_bytes_max).with_encodings(self.encodings)
+    }
+
+    /// The encodings of its batches, by their bits in a welcome.
+    #[must_use]
+    pub fn encodings(&self) -> u32 {
+        self.encodings
     }
 
     /// How often a lost connection was replaced so far.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use engine::{Engine, Identity};
 use highwater_client::{ClientConfig, ClientError, Fate, Producer};
 use highwater_proto::{
-    Batch, BatchBuilder, BatchRefusal, CloseReason, HelloMode, ProducerId, Pushed, Redirect, Sequence, View,
+    Batch, BatchBuilder, BatchRefusal, CloseReason, ENCODING_NARROW_TIMES_BIT, ENCODING_PLAIN_BIT, ENCODINGS,
+    HelloMode, ProducerId, Pushed, Redirect, Sequence, View,
 };
 
 /// Fates in the order reported.
@@ -92,6 +93,35 @@ async fn prepared_batches_are_each_a_batch_of_their_own_and_settled_waits_for_al
     let expected: Vec<u64> = (0..2000).map(|view| 1_720_000_000_000 + view / 10).collect();
     assert_eq!(times, expected);
     assert_eq!(producer.finish().await.unwrap().last, Sequence(200));
+}
+
+#[tokio::test]
+async fn columns_are_in_encodings_that_both_sides_take() {
+    for (allowed, told, dictionary) in [
+        (ENCODINGS, ENCODINGS, true),
+        (ENCODINGS, u32::MAX, true),
+        (ENCODINGS, ENCODING_PLAIN_BIT, false),
+        (ENCODING_PLAIN_BIT, ENCODINGS, false),
+        (ENCODINGS, ENCODING_PLAIN_BIT | ENCODING_NARROW_TIMES_BIT, false),
+    ] {
+        let engine = Engine::start();
+        engine.book.lock().unwrap().encodings = told;
+        let config = ClientConfig { encodings: allowed, ..engine.config() };
+        let mut producer = Producer::connect(config, |_| ()).await.unwrap();
+        assert_eq!(producer.encodings(), allowed & told);
+        let mut builder = producer.batch_builder();
+        for _ in 0..10 {
+            let view = View { video_id: "one", timestamp_ms: 1000, user_id: "", region: "DE", device: "tv" };
+            assert_eq!(builder.push(&view), Ok(Pushed::Added));
+        }
+        producer.send(&mut builder, 0).await.unwrap();
+        producer.finish().await.unwrap();
+        let book = engine.book.lock().unwrap();
+        let payload = book.logged.values().flatten().next().unwrap();
+        let batch = Batch::decode(payload).unwrap();
+        assert_eq!(batch.video_dictionary().is_some(), dictionary, "{allowed} and {told}");
+        assert_eq!(batch.video_ids().filter(|id| *id == "one").count(), 10);
+    }
 }
 
 #[tokio::test]

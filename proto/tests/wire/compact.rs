@@ -1,6 +1,6 @@
 //! Batches in compact encodings: golden bytes, each rule that they can break, sizes, and what is read of them at once.
 //!
-//! What it is not: properties of random batches, see batches. Invariant: whatever the encodings, the views are the same.
+//! What it is not: properties of random batches, see batches. Invariant: whatever the encodings, views are the same.
 
 use crate::golden::PRODUCER;
 use crate::page::{changed, closes, example};

@@ -35,6 +35,8 @@ pub(crate) struct Book {
     pub(crate) last_told: Option<u64>,
     /// Limits told in the welcome.
     pub(crate) in_flight_batches_max: u16,
+    /// Encodings told in the welcome.
+    pub(crate) encodings: u32,
     /// Hellos seen, with their modes.
     pub(crate) hellos: Vec<HelloMode>,
     /// Batches answered as duplicates.
@@ -59,7 +61,7 @@ pub(crate) struct Book {
 
 impl Book {
     fn new() -> Self {
-        Self { in_flight_batches_max: IN_FLIGHT_BATCHES_MAX, instance: 9, ..Self::default() }
+        Self { in_flight_batches_max: IN_FLIGHT_BATCHES_MAX, encodings: ENCODINGS, instance: 9, ..Self::default() }
     }
 }
 
@@ -394,7 +396,7 @@ fn greet(hello: &Hello, book: &mut Book) -> Result<Vec<u8>, CloseReason> {
         batch_bytes_max: BATCH_BYTES_MAX as u32,
         in_flight_batches_max: book.in_flight_batches_max,
         skew_max_ms: 60_000,
-        encodings: ENCODING_PLAIN_BIT,
+        encodings: book.encodings,
     }
     .encode(&mut answer);
     Ok(answer)
