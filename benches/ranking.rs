@@ -3,7 +3,9 @@
 //! Not markers or cuts. Invariant: all rows are of the engine's minute, so nothing piles up between two pieces.
 
 use highwater_proto::Period;
-use highwater_ranking::{Cell, CoreRanking, FinalityClass, IdHash, Minute, RankingConfig, WindowLengths, push_row};
+use highwater_ranking::{
+    Cell, CoreRanking, FinalityClass, IdHash, Minute, RankingConfig, Row, WindowLengths, push_row,
+};
 
 use crate::views::{Draw, TIME_MS, video_id};
 use crate::{SEED, Scale};
@@ -27,7 +29,8 @@ impl Apply {
         let hash = IdHash::new(SEED);
         let row = |cells: &mut Vec<Cell>, video: u32| {
             let id = video_id(video);
-            push_row(cells, hash.hash(&id), minute, FinalityClass::IN_HOUR, &id);
+            let row = Row { hash: hash.hash(&id), minute, class: FinalityClass::IN_HOUR, views: 1 };
+            push_row(cells, row, &id);
         };
         let mut ranking = CoreRanking::new(config(scale), minute).expect("the tables can be reserved");
         let mut cells = Vec::new();

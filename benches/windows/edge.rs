@@ -62,7 +62,8 @@ pub(crate) fn view_each(core: &mut CoreRanking, minute: Minute, videos: impl Ite
         cells.clear();
         for video in videos.by_ref().take(ROWS as usize) {
             let id = video_id(video);
-            push_row(&mut cells, hash.hash(&id), minute, FinalityClass::IN_HOUR, &id);
+            let row = highwater_ranking::Row { hash: hash.hash(&id), minute, class: FinalityClass::IN_HOUR, views: 1 };
+            push_row(&mut cells, row, &id);
             rows += 1;
         }
         let begun = Instant::now();

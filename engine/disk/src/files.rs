@@ -118,6 +118,16 @@ impl Disk for FileDisk {
             Access::CreateNew => {
                 options.write(true).create_new(true);
             }
+            Access::CreateDirect => {
+                options.write(true).create_new(true).custom_flags(libc::O_DIRECT);
+                match options.open(self.path(path)) {
+                    // A file system without it; some leave the name behind.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                        options.create_new(false).create(true).truncate(true).custom_flags(0);
+                    }
+                    opened => return Ok(Box::new(OpenFile { file: opened? })),
+                }
+            }
         }
         Ok(Box::new(OpenFile { file: options.open(self.path(path))? }))
     }

@@ -70,7 +70,7 @@ impl Disk for ReadingDisk {
     fn open(&self, path: &str, access: Access) -> io::Result<Box<dyn DiskFile>> {
         match access {
             Access::Read => Ok(Box::new(OpenFile { file: File::open(self.path(path))? })),
-            Access::Write | Access::CreateNew => Err(refused()),
+            Access::Write | Access::CreateNew | Access::CreateDirect => Err(refused()),
         }
     }
 

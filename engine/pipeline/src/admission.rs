@@ -151,7 +151,7 @@ impl Pipeline {
         for (core, pair) in self.lanes.iter().zip(&judged.loads).enumerate() {
             let is_answered = self.asker.known(key, self.marked).is_some_and(|known| known[core].is_some());
             if lacks_credit(pair) && !is_answered {
-                questions.push((core, self.asker.ask(core, &batch, pair.1.amount, &self.targets, self.marked)));
+                questions.push((core, self.asker.ask(core, &batch, pair.1.most, &self.targets, self.marked)));
             }
         }
         for (core, cells) in questions {
@@ -202,8 +202,8 @@ impl Judged {
     }
 }
 
-/// Whether a core has not granted enough for as many new ids.
+/// Whether a core has not granted enough for as many new ids, whichever views are refused.
 fn lacks_credit((lane, load): (&LaneOut, &Load)) -> bool {
     let left = lane.credit_left();
-    load.amount.rows > left.rows || load.amount.long_id_bytes > left.long_id_bytes
+    load.most.rows > left.rows || load.most.long_id_bytes > left.long_id_bytes
 }

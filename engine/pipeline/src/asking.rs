@@ -18,7 +18,7 @@ use crate::notes::{Amount, Answer, IDS_PER_ANSWER, Message, Note, Question};
 use crate::ownership::Targets;
 use crate::verdicts::{KnownIds, ids_of_core};
 use highwater_proto::{Batch, Epoch, ProducerId, Sequence};
-use highwater_ranking::{Cell, FinalityClass, Minute, push_row};
+use highwater_ranking::{Cell, FinalityClass, Minute, Row, push_row};
 use std::collections::VecDeque;
 
 /// Names a batch, by its content too.

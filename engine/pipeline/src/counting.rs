@@ -217,7 +217,7 @@ mod tests {
     use crate::mesh::{CoreLanes, LaneOut, lane_mesh};
     use highwater_proto::Epoch;
     use highwater_ranking::{
-        Calendar, FinalityClass, IdHash, Minute, RankingConfig, SlotCount, WindowLengths, push_row,
+        Calendar, FinalityClass, IdHash, Minute, RankingConfig, Row, SlotCount, WindowLengths, push_row,
     };
 
     const MINUTE_MS: u64 = 60_000;

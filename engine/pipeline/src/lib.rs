@@ -33,7 +33,6 @@ mod notes;
 mod ownership;
 mod pipeline;
 mod recovery;
-mod session;
 mod rows;
 mod session;
 mod settle;

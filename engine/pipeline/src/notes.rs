@@ -52,8 +52,13 @@ pub(crate) struct Amount {
 impl Amount {
     /// Adds one row with an id of this length.
     pub(crate) fn add(&mut self, id_len: usize) {
-        self.rows += 1;
-        self.long_id_bytes += if id_len > INLINE_ID_BYTES_MAX { id_len as u64 } else { 0 };
+        self.add_rows(id_len, 1);
+    }
+
+    /// Adds rows with ids of this length.
+    pub(crate) fn add_rows(&mut self, id_len: usize, rows: u64) {
+        self.rows += rows;
+        self.long_id_bytes += if id_len > INLINE_ID_BYTES_MAX { rows * id_len as u64 } else { 0 };
     }
 }
 

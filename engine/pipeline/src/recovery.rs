@@ -13,8 +13,8 @@ use crate::limits::EPOCHS_PER_LEASE;
 use crate::notes::Amount;
 use crate::ownership::{Targets, owned_shards};
 use crate::pipeline::Recovered;
-use crate::session::{ProducerTable, Remembered};
 use crate::rows::{RowMaker, RowRule, counted_views};
+use crate::session::{ProducerTable, Remembered};
 use highwater_proto::{Batch, Epoch, RefusedRange};
 use highwater_ranking::{Calendar, Cell, CoreRanking, IdHash, Minute, RankingConfig, RankingError, shard_of};
 use highwater_storage::{
@@ -144,6 +144,7 @@ struct Replay {
     rankings: Vec<CoreRanking>,
     producers: ProducerTable,
     /// By core; used again for each batch.
+    rows: RowMaker,
     cells: Vec<Vec<Cell>>,
     views: u64,
     records: u64,
@@ -167,6 +168,7 @@ impl Replay {
             targets: Targets::new(IdHash::new(hash_seed), shards_total, plan.cores),
             calendar: plan.ranking.windows.calendar,
             lateness_max_ms: plan.lateness_max_ms,
+            rows: RowMaker::default(),
             cells: rankings.iter().map(|_| Vec::new()).collect(),
             rankings,
             producers: ProducerTable::default(),
@@ -235,7 +237,7 @@ impl Replay {
     /// Counts a batch, if its new ids fit the tables of this start.
     fn apply(&mut self, batch: &Batch<'_>, refused: &[RefusedRange], arrival_ms: u64) -> Result<(), RecoveryError> {
         let mut all = Amount::default();
-        batch.video_ids().for_each(|video_id| all.add(video_id.len()));
+        self.rows.rows(batch, refused.iter().copied(), |row| all.add(row.video_id.len()));
         let (videos, long_id_bytes) = (all.rows as u32, all.long_id_bytes as usize);
         let has_room = |shard| self.ranking_of(shard).room_for(shard, videos, long_id_bytes);
         if !(0..self.shards_total).all(has_room) {

@@ -35,6 +35,8 @@ impl ArrivalRule {
 pub(crate) struct Load {
     pub(crate) cells: usize,
     pub(crate) amount: Amount,
+    /// What it could be at most, were some of its views refused: then each view is a row of its own.
+    pub(crate) most: Amount,
 }
 
 /// Which ids of a batch a core knows: a bit for each of its views that this core would count, in their order.
@@ -72,18 +74,12 @@ impl Judged {
         let Self { ranges, loads, rows } = self;
         loads.clear();
         loads.resize(targets.cores(), Load::default());
-        let add = |row: CountedViews<'_>| loads[targets.core_of(row.video_id)].add(row.video_id.len());
+        let add = |row: CountedViews<'_>| loads[targets.core_of(row.video_id)].add(row);
         rows.rows(batch, ranges.iter().copied(), add);
     }
 
     /// Refuses view by view.
-    fn refuse_views(
-        &mut self,
-        batch: &Batch<'_>,
-        rule: ArrivalRule,
-        targets: &Targets,
-        known: &[Option<&KnownIds>],
-    ) {
+    fn refuse_views(&mut self, batch: &Batch<'_>, rule: ArrivalRule, targets: &Targets, known: &[Option<&KnownIds>]) {
         let mut asked = vec![0; targets.cores()];
         for (index, (video_id, timestamp_ms)) in batch.video_ids().zip(batch.timestamps()).enumerate() {
             let core = targets.core_of(video_id);
@@ -99,9 +95,11 @@ impl Judged {
 }
 
 impl Load {
-    fn add(&mut self, id_len: usize) {
+    fn add(&mut self, row: CountedViews<'_>) {
+        let id_len = row.video_id.len();
         self.cells += cells_of(id_len);
         self.amount.add(id_len);
+        self.most.add_rows(id_len, u64::from(row.views));
     }
 }
 
@@ -153,7 +151,8 @@ mod tests {
         let (long, ids) = ("x".repeat(80), (0..40).map(|index| format!("v{index}")).collect::<Vec<_>>());
         let views: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), 1)).chain([(long.as_str(), 1)]).collect();
         let (one, three) = (judge(&views, 1, &[]), judge(&views, 3, &[]));
-        assert_eq!(one.loads, [Load { cells: 40 + 4, amount: Amount { rows: 41, long_id_bytes: 80 } }]);
+        let amount = Amount { rows: 41, long_id_bytes: 80 };
+        assert_eq!(one.loads, [Load { cells: 40 + 4, amount, most: amount }]);
         assert!(three.loads.iter().all(|load| load.amount.rows > 0), "{three:?}");
         assert_eq!(three.loads.iter().map(|load| load.cells).sum::<usize>(), 44);
         assert_eq!((three.counted(41), three.ranges.len()), (41, 0));

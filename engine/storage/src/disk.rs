@@ -16,6 +16,9 @@ pub enum Access {
     Write,
     /// New file, reading and writing; an existing one of that name is an error.
     CreateNew,
+    /// As [`Access::CreateNew`], past the system's cache where the file system can: what is written starts and ends at
+    /// multiples of 4 KiB, in memory (`AlignedBuffer`) as in the file.
+    CreateDirect,
 }
 
 /// A data directory. Paths are relative to it, with `/` between a directory and a name; at most

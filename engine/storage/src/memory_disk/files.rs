@@ -13,8 +13,8 @@ impl Disk for MemoryDisk {
         let inode = match (access, known) {
             (Access::Read | Access::Write, Some(inode)) => inode,
             (Access::Read | Access::Write, None) => return Err(io::ErrorKind::NotFound.into()),
-            (Access::CreateNew, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (Access::CreateNew, None) => {
+            (Access::CreateNew | Access::CreateDirect, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Access::CreateNew | Access::CreateDirect, None) => {
                 let mut state = self.lock();
                 state.changing_call()?;
                 if !state.dirs.contains(directory_of(path)) {

@@ -4,6 +4,8 @@
 //! one is given up only when a durable cut file covers it and the state file knows that cut file, and, within limits,
 //! only when it is in the archive.
 
+use highwater_memory::AlignedBuffer;
+
 use super::{Store, list, log_directories};
 use crate::archive::SegmentKey;
 use crate::disk::{Access, Disk};
@@ -13,6 +15,7 @@ use crate::position::{LogNumber, LogPosition, SegmentNumber, log_directory, pars
 
 /// Recycled files kept in each log's directory.
 const SPARES_MAX: usize = 2;
+/// Bytes written at once into a new segment.
 const ZEROS: usize = 1 << 20;
 
 impl<D: Disk> Store<D> {
@@ -193,11 +196,11 @@ impl<D: Disk> Store<D> {
         made.map(|()| temporary)
     }
 
-    /// Writes and syncs chunk by chunk: a whole segment of dirty pages, flushed at once, would hold up the log's own
-    /// writes for as long as the flush takes.
+    /// Writes past the system's cache, which would be filled for nothing, and syncs chunk by chunk: a whole segment, flushed
+    /// at once, would hold up the log's own writes for as long as the flush takes.
     fn write_zeros(&self, path: &str) -> Result<(), StorageError> {
-        let file = self.disk.open(path, Access::CreateNew).map_err(|error| StorageError::io("create", path, error))?;
-        let zeros = vec![0; ZEROS];
+        let file = self.disk.open(path, Access::CreateDirect).map_err(|error| StorageError::io("create", path, error))?;
+        let zeros = AlignedBuffer::zeroed(ZEROS);
         let len = self.directory.segment_bytes;
         for offset in (0..len).step_by(ZEROS) {
             let chunk = (len - offset).min(ZEROS as u64) as usize;
