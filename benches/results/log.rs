@@ -26,6 +26,9 @@ const BATCH_BYTES: usize = (64 << 10) - 512;
 /// Segment files that are gone through in turn.
 const FILES: u64 = 12;
 
+/// Longest latency told apart from longer ones: a minute.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
 /// What one size and depth gave.
 struct Figures {
     mb_per_s: f64,
@@ -97,7 +100,7 @@ fn write(folder: &Path, segment_bytes: u64, group_bytes: usize, depth: usize, ti
     let mut writer = LogWriter::new(identity, limits);
     let mut device = UringLog::open(folder, depth).context("io_uring")?;
     let (mut records, mut segments, mut started, mut bytes) = (0, 0, Vec::new(), 0);
-    let mut latency_us = Histogram::<u64>::new(3).context("no histogram")?;
+    let mut latency_us = Histogram::<u64>::new_with_max(LATENCY_US_MAX, 3).context("no histogram")?;
     let began = Instant::now();
     loop {
         'filling: while began.elapsed() < time && device.in_flight() < depth {

@@ -107,7 +107,14 @@ const RULES: [Rule; 21] = [
     Rule(
         Stage::Counting,
         At::Symbol,
-        &["highwater_ranking", "highwater_pipeline::counting", "highwater_pipeline::lane_in", "highwater_memory"],
+        // Comparing ids is what is compared byte by byte.
+        &[
+            "highwater_ranking",
+            "highwater_pipeline::counting",
+            "highwater_pipeline::lane_in",
+            "highwater_memory",
+            "memcmp",
+        ],
     ),
     // What of the protocol is no batch are answers and frames.
     Rule(Stage::Quic, At::Symbol, &["highwater_proto"]),
@@ -156,6 +163,7 @@ mod tests {
             ("highwater_ranking::core::CoreRanking::apply", Stage::Counting),
             ("highwater_ranking::board::Board::increased", Stage::Counting),
             ("highwater_pipeline::counting::Counting::turn", Stage::Counting),
+            ("__memcmp_avx2_movbe", Stage::Counting),
             ("highwater_ranking::board::Board::freeze", Stage::Publishing),
             ("highwater_ranking::marker::<impl highwater_ranking::core::CoreRanking>::step", Stage::Publishing),
             ("highwater_proto::ack::Ack::encode", Stage::Quic),
