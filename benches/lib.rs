@@ -1,8 +1,8 @@
 //! What the benches measure: one type per measured module, made at a [`Scale`] and run piece by piece; and what the
 //! programs beside them share: flags and tables.
 //!
-//! Not the measuring itself, which is criterion's in `main.rs` and that of each program. Invariant: every body also runs at [`Scale::TINY`]
-//! inside `cargo test`, with its result checked, so that a bench cannot rot.
+//! Not the measuring itself, which is criterion's in `main.rs` and that of each program. Invariant: every body also
+//! runs at [`Scale::TINY`] inside `cargo test`, with its result checked, so that a bench cannot rot.
 
 #![forbid(unsafe_code)]
 

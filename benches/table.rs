@@ -1,7 +1,7 @@
 //! Tables in Markdown whose columns are aligned, so that they are read in a terminal as well.
 
-/// Lines of cells, the headings first, with a rule below these: the first `names` columns to the left, the others, which
-/// are numbers, to the right. Without a line end.
+/// Lines of cells, the headings first, with a rule below these: the first `names` columns to the left, the others,
+/// which are numbers, to the right. Without a line end.
 ///
 /// # Panics
 /// When there is no line, or one has fewer cells than the headings.

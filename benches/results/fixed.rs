@@ -1,7 +1,7 @@
 //! A server of one fixed answer: what the HTTP stack itself can do, beside which the engine's lists are seen.
 //!
-//! The same hyper with the settings of the engine's listener, on one thread of the engine's CPU, but no route, no query,
-//! no limit and no snapshot. Invariant: it gives the engine's own headers and body, byte for byte.
+//! The same hyper with the settings of the engine's listener, on one thread of the engine's CPU, but no route, no
+//! query, no limit and no snapshot. Invariant: it gives the engine's own headers and body, byte for byte.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;

@@ -146,7 +146,7 @@ impl Serving<'_> {
         Ok(format!(
             "{}\n\nTaking views is {:.0} of them a second, half of {of}, acknowledged within {:.1} ms (p99). The engine's \
              core, its HTTP thread and the fixed answer share the engine's CPU. `oha` and `loadgen`, which waits awake \
-             for the last 2 ms before a batch, share the load's, so that waiting for that CPU is in these latencies; the \
+             for the last 2 ms before a batch, share the load's: waiting for that CPU is in these latencies, and the \
              fixed answer tells how much.",
             aligned(&lines, 2),
             number(&report, "rate_per_s")?,

@@ -1,4 +1,4 @@
-//! The part `stages`: an engine at full load, sampled by `perf`, and its CPU time shared out among the stages of a view.
+//! The part `stages`: an engine at full load, sampled by `perf`, and its CPU time by the stages of a view.
 //!
 //! Invariant: shares are of all samples, so that they add up to the CPU time of a view, which is measured in the same
 //! seconds by the process's own clock and count.

@@ -1,4 +1,4 @@
-//! The command lines of `runtimes`, `results` and `windows` from outside: what two refuse, and the other on tiny inputs.
+//! The command lines of `runtimes`, `results` and `windows` from outside: what two refuse, and the last on tiny inputs.
 //!
 //! Whole measurements, which need the engine's binary, are in the tests of the workspace; this one makes cargo build
 //! the programs for them. Invariant: wrong usage exits 2, what cannot be measured exits 1, neither with a table.
