@@ -50,7 +50,7 @@ enum At {
 
 struct Rule(Stage, At, &'static [&'static str]);
 
-const RULES: [Rule; 21] = [
+const RULES: [Rule; 23] = [
     // What interrupts a thread is not the thread's work.
     Rule(Stage::Network, At::Kernel, &["net_rx_action", "__udp", "udp_", "udpv6_", "recvmmsg", "_recvmsg", "_sendmsg"]),
     Rule(Stage::Log, At::Thread, &["iou-wrk", "iou-sqp"]),
@@ -86,36 +86,11 @@ const RULES: [Rule; 21] = [
             "Board::scan",
         ],
     ),
-    Rule(
-        Stage::Rows,
-        At::Symbol,
-        &[
-            "highwater_pipeline::verdicts",
-            "highwater_pipeline::admission",
-            "highwater_pipeline::intake",
-            "highwater_pipeline::settle",
-            "highwater_pipeline::session",
-            "highwater_pipeline::mesh",
-            "highwater_pipeline::ownership",
-            "highwater_lanes",
-            "highwater_ranking::cell",
-            "highwater_ranking::hash",
-            "highwater_ranking::calendar",
-            "xxh3",
-        ],
-    ),
-    Rule(
-        Stage::Counting,
-        At::Symbol,
-        // Comparing ids is what is compared byte by byte.
-        &[
-            "highwater_ranking",
-            "highwater_pipeline::counting",
-            "highwater_pipeline::lane_in",
-            "highwater_memory",
-            "memcmp",
-        ],
-    ),
+    Rule(Stage::Counting, At::Symbol, &["highwater_pipeline::counting", "highwater_pipeline::lane_in"]),
+    Rule(Stage::Rows, At::Symbol, &["highwater_pipeline", "highwater_lanes", "xxh3", "highwater_ranking::cell"]),
+    Rule(Stage::Rows, At::Symbol, &["highwater_ranking::hash", "highwater_ranking::calendar"]),
+    // What is compared byte by byte is ids.
+    Rule(Stage::Counting, At::Symbol, &["highwater_ranking", "highwater_memory", "memcmp"]),
     // What of the protocol is no batch are answers and frames.
     Rule(Stage::Quic, At::Symbol, &["highwater_proto"]),
 ];
@@ -157,7 +132,7 @@ mod tests {
             ("highwater_pipeline::admission::<impl highwater_pipeline::pipeline::Pipeline>::append", Stage::Log),
             ("highwater_pipeline::admission::<impl highwater_pipeline::pipeline::Pipeline>::admit", Stage::Rows),
             ("highwater_pipeline::verdicts::Judged::judge", Stage::Rows),
-            ("highwater_pipeline::settle::RowRule::push_rows", Stage::Rows),
+            ("highwater_pipeline::rows::RowRule::push_rows", Stage::Rows),
             ("highwater_ranking::cell::push_row", Stage::Rows),
             ("highwater_pipeline::mesh::LaneOut::push", Stage::Rows),
             ("highwater_ranking::core::CoreRanking::apply", Stage::Counting),
