@@ -1,15 +1,18 @@
-//! What the benches measure: one type per measured module, made at a [`Scale`] and run piece by piece.
+//! What the benches measure: one type per measured module, made at a [`Scale`] and run piece by piece; and what the
+//! programs beside them share: flags and tables.
 //!
-//! Not the measuring itself, which is criterion's in `main.rs`. Invariant: every body also runs at [`Scale::TINY`]
-//! inside `cargo test`, with its result checked, so that a bench cannot rot.
+//! Not the measuring itself, which is criterion's in `main.rs` and that of each program. Invariant: every body also
+//! runs at [`Scale::TINY`] inside `cargo test`, with its result checked, so that a bench cannot rot.
 
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod flags;
 pub mod history;
 pub mod lanes;
 pub mod log;
 pub mod ranking;
+pub mod table;
 pub mod views;
 
 /// How much input a bench is made with.

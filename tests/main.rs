@@ -20,6 +20,7 @@ mod lossy;
 mod operating;
 mod overload;
 mod restart;
+mod results;
 mod rude;
 mod runtimes;
 mod sidecars;

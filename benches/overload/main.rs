@@ -15,9 +15,9 @@ use anyhow::{Context, Result, bail};
 use attack::{ATTACKS, Attack};
 use clap::Parser;
 use client::Client;
+use highwater_benches::flags::LoadFlags;
 use highwater_loadgen::process::cpu;
-use highwater_loadgen::process::engine::{Engine, Setup, find_binary};
-use std::path::PathBuf;
+use highwater_loadgen::process::engine::{Engine, Setup};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,18 +42,9 @@ struct Arguments {
     /// Only these attacks, by name, with commas between.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     only: Vec<String>,
-    /// CPU that the whole engine runs on.
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    engine_cpu: usize,
-    /// CPU that the client and the attackers run on.
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    load_cpu: usize,
-    /// The engine; by default the `highwater` beside this program.
-    #[arg(long, value_name = "PATH")]
-    highwater: Option<PathBuf>,
-    /// The client; by default the `loadgen` beside this program.
-    #[arg(long, value_name = "PATH")]
-    loadgen: Option<PathBuf>,
+    /// The engine and its load.
+    #[command(flatten)]
+    flags: LoadFlags,
 }
 
 fn main() -> ExitCode {
@@ -67,21 +58,19 @@ fn main() -> ExitCode {
 }
 
 fn overload(arguments: &Arguments) -> Result<()> {
-    let highwater = find_binary(arguments.highwater.clone(), "highwater")?;
-    let loadgen = find_binary(arguments.loadgen.clone(), "loadgen")?;
-    cpu::check("--engine-cpu", arguments.engine_cpu)?;
-    cpu::check("--load-cpu", arguments.load_cpu)?;
+    let loadgen = arguments.flags.loadgen()?;
     if let Some(unknown) = arguments.only.iter().find(|name| ATTACKS.iter().all(|attack| attack.name != **name)) {
         let names: Vec<&str> = ATTACKS.iter().map(|attack| attack.name).collect();
         bail!("--only={unknown}: there are {}", names.join(", "));
     }
-    cpu::confine_current_thread(arguments.load_cpu)?;
+    let wanted = |one: &&Attack| arguments.only.is_empty() || arguments.only.iter().any(|name| *name == one.name);
+    let attacks =
+        ATTACKS.iter().filter(wanted).map(|attack| Ok((attack, arguments.flags.engine.setup(attack.memory)?)));
+    let attacks = attacks.collect::<Result<Vec<_>>>()?;
+    cpu::confine_current_thread(arguments.flags.engine.load_cpu)?;
     let mut harmed = Vec::new();
     println!("{}", table::heading());
-    for attack in
-        ATTACKS.iter().filter(|one| arguments.only.is_empty() || arguments.only.iter().any(|name| *name == one.name))
-    {
-        let setup = Setup { binary: highwater.clone(), cpu: arguments.engine_cpu, memory: attack.memory.to_owned() };
+    for (attack, setup) in attacks {
         let row = run(attack, &setup, &loadgen, arguments).with_context(|| format!("under {}", attack.name))?;
         println!("{row}");
         harmed.extend(row.harm().map(|harm| format!("{}: {harm}", attack.name)));

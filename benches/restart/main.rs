@@ -6,11 +6,12 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use highwater_benches::flags::LoadFlags;
 use highwater_loadgen::process::cpu;
-use highwater_loadgen::process::engine::{Engine, Setup, find_binary, new_folder};
+use highwater_loadgen::process::engine::{Engine, new_folder};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,18 +41,9 @@ struct Arguments {
     /// What the engine's `--memory` is given.
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     memory: String,
-    /// CPU that the whole engine runs on.
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    engine_cpu: usize,
-    /// CPU that the load runs on.
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    load_cpu: usize,
-    /// The engine; by default the `highwater` beside this program.
-    #[arg(long, value_name = "PATH")]
-    highwater: Option<PathBuf>,
-    /// The load; by default the `loadgen` beside this program.
-    #[arg(long, value_name = "PATH")]
-    loadgen: Option<PathBuf>,
+    /// The engine and its load.
+    #[command(flatten)]
+    flags: LoadFlags,
 }
 
 fn main() -> ExitCode {
@@ -65,11 +57,8 @@ fn main() -> ExitCode {
 }
 
 fn restart(arguments: &Arguments) -> Result<()> {
-    let loadgen = find_binary(arguments.loadgen.clone(), "loadgen")?;
-    let binary = find_binary(arguments.highwater.clone(), "highwater")?;
-    cpu::check("--engine-cpu", arguments.engine_cpu)?;
-    cpu::check("--load-cpu", arguments.load_cpu)?;
-    let setup = Setup { binary, cpu: arguments.engine_cpu, memory: arguments.memory.clone() };
+    let loadgen = arguments.flags.loadgen()?;
+    let setup = arguments.flags.engine.setup(&arguments.memory)?;
     let folder = new_folder()?;
     let start = || Engine::start_in(&folder, &setup, "thread");
 
@@ -124,7 +113,8 @@ fn load(engine: &Engine, loadgen: &Path, arguments: &Arguments) -> Result<u64> {
         .arg(format!("--report={}", report.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let status = cpu::spawn_on(arguments.load_cpu, &mut command)?.wait().context("loadgen cannot be waited for")?;
+    let status =
+        cpu::spawn_on(arguments.flags.engine.load_cpu, &mut command)?.wait().context("loadgen cannot be waited for")?;
     if !status.success() {
         bail!("loadgen ended with {status}\n{}", engine.log_tail());
     }

@@ -9,11 +9,11 @@ mod table;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use highwater_benches::flags::EngineFlags;
 use highwater_loadgen::machine::{Machine, kernel};
 use highwater_loadgen::pace::RATE_PER_S_MAX;
-use highwater_loadgen::process::{cpu, engine};
+use highwater_loadgen::process::cpu;
 use highwater_loadgen::zipf::VIDEOS_MAX;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,18 +45,12 @@ struct Arguments {
     /// How long the idle engine is watched, from 100ms to 1h: once without a connection, once with a subscriber.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = idle)]
     idle: Duration,
-    /// CPU that the whole engine runs on.
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    engine_cpu: usize,
-    /// CPU that the load and the subscriber run on.
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    load_cpu: usize,
+    /// The engine and the CPUs.
+    #[command(flatten)]
+    engine: EngineFlags,
     /// Memory that the engine may use, with its unit; enough for --videos.
     #[arg(long, value_name = "BYTES", default_value = "1GiB")]
     memory: String,
-    /// The engine; by default the `highwater` beside this program.
-    #[arg(long, value_name = "PATH")]
-    highwater: Option<PathBuf>,
 }
 
 fn idle(text: &str) -> Result<Duration, String> {
@@ -76,12 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(arguments: &Arguments) -> Result<()> {
-    let binary = engine::find_binary(arguments.highwater.clone(), "highwater")?;
-    cpu::check("--engine-cpu", arguments.engine_cpu)?;
-    cpu::check("--load-cpu", arguments.load_cpu)?;
-    warn(arguments);
-    cpu::confine_current_thread(arguments.load_cpu)?;
-    let setup = engine::Setup { binary, cpu: arguments.engine_cpu, memory: arguments.memory.clone() };
+    let setup = arguments.engine.setup(&arguments.memory)?;
+    warn(&arguments.engine);
+    cpu::confine_current_thread(arguments.engine.load_cpu)?;
     let load = round::Load {
         rate_per_s: arguments.rate,
         duration: Duration::from_secs(arguments.seconds),
@@ -105,12 +96,12 @@ fn compare(arguments: &Arguments) -> Result<()> {
 }
 
 /// What would make the figures say less than they seem to.
-fn warn(arguments: &Arguments) {
+fn warn(flags: &EngineFlags) {
     if cfg!(debug_assertions) {
         eprintln!("runtimes: built without --release; the figures say little");
     }
-    if arguments.engine_cpu == arguments.load_cpu {
-        eprintln!("runtimes: engine and load share CPU {}; neither has it to itself", arguments.engine_cpu);
+    if flags.engine_cpu == flags.load_cpu {
+        eprintln!("runtimes: engine and load share CPU {}; neither has it to itself", flags.engine_cpu);
     }
 }
 
@@ -120,8 +111,8 @@ fn heading(arguments: &Arguments) -> String {
         "{}, Linux {}; engine on CPU {}, load on CPU {}; {} views/s for {} s over {} videos, idle for {}, {} rounds",
         Machine::this().cpu,
         kernel(),
-        arguments.engine_cpu,
-        arguments.load_cpu,
+        arguments.engine.engine_cpu,
+        arguments.engine.load_cpu,
         arguments.rate,
         arguments.seconds,
         arguments.videos,

@@ -3,6 +3,7 @@
 //! Invariant: it reads as a table in Markdown and, its columns being aligned, in a terminal.
 
 use crate::round::Figures;
+use highwater_benches::table::aligned;
 use highwater_loadgen::measure::median;
 
 /// A figure: its heading, decimals, and where it is.
@@ -40,30 +41,7 @@ pub(crate) fn table(rows: &[(&str, Vec<Figures>)]) -> String {
             cells.push(line);
         }
     }
-    aligned(&cells)
-}
-
-/// Names to the left, numbers to the right, with a rule below the headings.
-fn aligned(cells: &[Vec<String>]) -> String {
-    let columns = cells[0].len();
-    let widths: Vec<usize> =
-        (0..columns).map(|at| cells.iter().map(|line| line[at].len()).max().unwrap_or(0)).collect();
-    let names = 2;
-    let line = |line: &Vec<String>| {
-        let padded =
-            line.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| {
-                if at < names { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-        format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
-    };
-    let rule = widths
-        .iter()
-        .enumerate()
-        .map(|(at, &width)| if at < names { "-".repeat(width + 2) } else { format!("{}:", "-".repeat(width + 1)) });
-    let rule = format!("|{}|", rule.collect::<Vec<_>>().join("|"));
-    let mut lines: Vec<String> = cells.iter().map(line).collect();
-    lines.insert(1, rule);
-    lines.join("\n")
+    aligned(&cells, 2)
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
-//! The command lines of `runtimes` and `windows` from outside: what the one refuses, and the other on tiny inputs.
+//! The command lines of `runtimes`, `results` and `windows` from outside: what two refuse, and the last on tiny inputs.
 //!
-//! A whole comparison, which needs the engine's binary, is in the tests of the workspace; this one makes cargo build
-//! `runtimes` for them. Invariant: wrong usage exits 2, a comparison that cannot be made exits 1, neither with a table.
+//! Whole measurements, which need the engine's binary, are in the tests of the workspace; this one makes cargo build
+//! the programs for them. Invariant: wrong usage exits 2, what cannot be measured exits 1, neither with a table.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn runtimes(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_runtimes")).args(arguments).output().unwrap()
-}
+const RUNTIMES: &str = env!("CARGO_BIN_EXE_runtimes");
+const RESULTS: &str = env!("CARGO_BIN_EXE_results");
 
 fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = runtimes(arguments);
+    assert_refused_by(RUNTIMES, arguments, code, words);
+}
+
+fn assert_refused_by(program: &str, arguments: &[&str], code: i32, words: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {log}");
     assert!(output.stdout.is_empty(), "{arguments:?} has no table");
@@ -29,18 +32,35 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
+fn parts_and_seconds_of_the_results_are_named_when_they_are_wrong() {
+    assert_refused_by(RESULTS, &["--only=nothing"], 2, &["--only", "nothing", "sweep", "micro"]);
+    assert_refused_by(RESULTS, &["--seconds=0"], 2, &["--seconds", "1..=600"]);
+    assert_refused_by(RESULTS, &["--tiny", "--seconds=3"], 2, &["--tiny", "--seconds"]);
+    let (engine, load) = (format!("--highwater={RESULTS}"), format!("--loadgen={RESULTS}"));
+    let cpus = cpus();
+    assert_refused_by(RESULTS, &[&engine, "--loadgen=/nowhere/loadgen", &cpus[0], &cpus[1]], 1, &["/nowhere/loadgen"]);
+    let out = "--out=/nowhere/RESULTS.md";
+    assert_refused_by(RESULTS, &[&engine, &load, &cpus[0], &cpus[1], out], 1, &[out, "cannot be written"]);
+}
+
+#[test]
 fn a_missing_engine_or_cpu_is_named_with_the_remedy() {
     assert_refused(&["--highwater=/nowhere/highwater"], 1, &["/nowhere/highwater", "cargo build"]);
-    let program = format!("--highwater={}", env!("CARGO_BIN_EXE_runtimes"));
+    let program = format!("--highwater={RUNTIMES}");
     assert_refused(&[&program, "--engine-cpu=100000"], 1, &["--engine-cpu=100000", "choose"]);
+}
+
+/// Flags that put all on one CPU that this process may use.
+fn cpus() -> [String; 2] {
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpu = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu)).unwrap();
+    [format!("--engine-cpu={cpu}"), format!("--load-cpu={cpu}")]
 }
 
 #[test]
 fn what_is_no_engine_is_told_with_its_own_words() {
-    let set = rustix::thread::sched_getaffinity(None).unwrap();
-    let cpu = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu)).unwrap();
-    let program = format!("--highwater={}", env!("CARGO_BIN_EXE_runtimes"));
-    let cpus = [format!("--engine-cpu={cpu}"), format!("--load-cpu={cpu}")];
+    let program = format!("--highwater={RUNTIMES}");
+    let cpus = cpus();
     let words = ["round 1 of 3, glommio", "ended before it was ready", "unexpected argument"];
     assert_refused(&[&program, &cpus[0], &cpus[1]], 1, &words);
 }

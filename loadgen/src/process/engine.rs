@@ -77,6 +77,14 @@ impl Engine {
     /// # Errors
     /// When it does not get that far, with the end of its log.
     pub fn start_in(folder: &Arc<TempDir>, setup: &Setup, runtime: &str) -> Result<Self> {
+        Self::start_with(folder, setup, runtime, &[])
+    }
+
+    /// Like [`start_in`](Self::start_in), with further flags of `serve`.
+    ///
+    /// # Errors
+    /// When it does not get that far, with the end of its log.
+    pub fn start_with(folder: &Arc<TempDir>, setup: &Setup, runtime: &str, flags: &[&str]) -> Result<Self> {
         let log = File::create(folder.path().join("log")).context("the engine's log cannot be written")?;
         let mut command = Command::new(&setup.binary);
         // What the caller's environment says to other engines must not reach this one.
@@ -89,6 +97,7 @@ impl Engine {
             .arg(format!("--cores={}", setup.cpu))
             .arg(format!("--memory={}", setup.memory))
             .arg(format!("--data-dir={}", folder.path().join("data").display()))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
