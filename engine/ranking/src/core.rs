@@ -18,7 +18,7 @@ use crate::time::Minute;
 use crate::videos::IdKey;
 
 /// Rows whose memory is fetched together.
-const SUB_BATCH_ROWS: usize = 128;
+const SUB_BATCH_ROWS: usize = 256;
 
 /// In `places`: a shard of another core.
 const NOT_OWNED: u16 = u16::MAX;

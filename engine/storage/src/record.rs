@@ -8,7 +8,7 @@
 //!   0 magic u32          4 header CRC32C u32 (over bytes 8..128)
 //!   8 directory u128    24 log u32               28 generation u32
 //!  32 segment u64       40 offset u64            48 length u32 (whole record, multiple of 8)
-//!  52 kind u8           53 format u8 = 1, or 2   54 wire version u16
+//!  52 kind u8           53 format u8, below     54 wire version u16
 //!  56 producer u128     72 sequence u64          80 arrival_ms u64
 //!  88 durable_prefix u64 (logical end of the last record known durable when this one was submitted)
 //!  96 batch_crc u32    100 batch_len u32        104 verdicts_len u32   108 verdicts_crc u32
@@ -17,7 +17,8 @@
 //! ```
 //!
 //! A new producer's record is of format 2 when somebody owns it: its body of 16 bytes, in the place of a batch, is the
-//! owner, and the batch's checksum is that of these bytes.
+//! owner, and the batch's checksum is that of these bytes. A batch's record is of format 3, since its columns may be
+//! compact, or of format 1 from an engine that took plain ones only. All other records are of format 1.
 
 use highwater_proto::{PROTOCOL_VERSION, ProducerId, RefusedRange, Sequence, ViewRefusal};
 
@@ -36,6 +37,8 @@ pub const RECORD_BYTES_MAX: usize = record_bytes(highwater_proto::BATCH_BYTES_MA
 const MAGIC: u32 = u32::from_le_bytes(*b"HwR\x01");
 const FORMAT: u8 = 1;
 const FORMAT_OWNED: u8 = 2;
+const FORMAT_COMPACT: u8 = 3;
+const FORMAT_MAX: u8 = FORMAT_COMPACT;
 
 /// Bytes of a record with a batch and verdicts of these lengths.
 #[must_use]
@@ -166,7 +169,8 @@ impl RecordHeader {
             && verdicts_len <= VERDICTS_BYTES_MAX
             && verdicts_len.is_multiple_of(VERDICT_BYTES)
             && header.length as usize == record_bytes(batch_len, verdicts_len);
-        (lengths_fit && bytes[53] == header.format()).then_some(header)
+        let is_plain_batch = header.kind == RecordKind::Batch && bytes[53] == FORMAT;
+        (lengths_fit && (bytes[53] == header.format() || is_plain_batch)).then_some(header)
     }
 
     /// Reads a header and believes it only at `place` and with its checksum right.
@@ -188,17 +192,18 @@ impl RecordHeader {
             && (u64_at(bytes, 32), u64_at(bytes, 40)) == (place.segment.0, place.offset);
         let wire_version = u16::from_le_bytes([bytes[54], bytes[55]]);
         let newer = match (bytes[53], wire_version) {
-            (format, _) if format > FORMAT_OWNED => (u32::from(format), u32::from(FORMAT_OWNED)),
+            (format, _) if format > FORMAT_MAX => (u32::from(format), u32::from(FORMAT_MAX)),
             (_, version) if version > PROTOCOL_VERSION => (u32::from(version), u32::from(PROTOCOL_VERSION)),
             _ => return None,
         };
         (is_here && u32_at(bytes, 4) == crc32c::crc32c(&bytes[8..])).then_some(newer)
     }
 
-    /// What only an engine that knows of owners can read is of another format.
+    /// What only a newer engine can read is of another format.
     const fn format(&self) -> u8 {
         match self.kind {
             RecordKind::ProducerNew if self.batch_len > 0 => FORMAT_OWNED,
+            RecordKind::Batch => FORMAT_COMPACT,
             _ => FORMAT,
         }
     }

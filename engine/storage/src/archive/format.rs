@@ -11,7 +11,8 @@ pub(crate) const ARCHIVE_DIR: &str = "archive";
 pub(super) const HEADER_BYTES: usize = 64;
 pub(super) const BLOCK_HEADER_BYTES: usize = 96;
 pub(super) const FOOTER_BYTES: usize = 160;
-pub(super) const ARCHIVE_VERSION: u32 = 1;
+/// Files of version 1 hold batches with plain columns only.
+pub(super) const ARCHIVE_VERSION: u32 = 2;
 /// A block is closed when its batches reach this.
 pub(super) const BLOCK_RAW_BYTES: usize = 4 << 20;
 /// What precedes each batch in a block.
@@ -320,8 +321,8 @@ mod tests {
     fn a_newer_version_is_told_by_its_number() {
         let header = ArchiveHeader { directory: DirectoryId(9), key: KEY, segment_bytes: 64 << 20 };
         let mut bytes = header.encode();
-        bytes[8] = 2;
+        bytes[8] = 3;
         bytes.truncate(HEADER_BYTES - 4);
-        assert_eq!(ArchiveHeader::decode(&seal(bytes, HEADER_BYTES)), Err(HeaderFault::Newer(2)));
+        assert_eq!(ArchiveHeader::decode(&seal(bytes, HEADER_BYTES)), Err(HeaderFault::Newer(3)));
     }
 }

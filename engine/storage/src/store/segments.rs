@@ -199,7 +199,8 @@ impl<D: Disk> Store<D> {
     /// Writes past the system's cache, which would be filled for nothing, and syncs chunk by chunk: a whole segment, flushed
     /// at once, would hold up the log's own writes for as long as the flush takes.
     fn write_zeros(&self, path: &str) -> Result<(), StorageError> {
-        let file = self.disk.open(path, Access::CreateDirect).map_err(|error| StorageError::io("create", path, error))?;
+        let file =
+            self.disk.open(path, Access::CreateDirect).map_err(|error| StorageError::io("create", path, error))?;
         let zeros = AlignedBuffer::zeroed(ZEROS);
         let len = self.directory.segment_bytes;
         for offset in (0..len).step_by(ZEROS) {

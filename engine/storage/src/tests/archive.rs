@@ -450,8 +450,8 @@ fn a_foreign_or_newer_file_is_refused_by_name() {
         disk.damage(&path, bytes);
         Engine::start(&disk, ALL_KEPT).err().unwrap()
     };
-    let newer = with(8, 2);
-    assert!(matches!(&newer, StorageError::NewerVersion { file, found: 2, supported: 1 } if *file == path), "{newer}");
+    let newer = with(8, 3);
+    assert!(matches!(&newer, StorageError::NewerVersion { file, found: 3, supported: 2 } if *file == path), "{newer}");
     let foreign = with(16, 0xff);
     assert!(matches!(&foreign, StorageError::ForeignFile { file, .. } if *file == path), "{foreign}");
     disk.damage(&path, whole);

@@ -240,7 +240,7 @@ fn a_cancelled_record_leaves_nothing() {
 /// An engine that took such a record for the end of the log would silently lose it and all behind it.
 #[test]
 fn a_record_of_a_newer_engine_is_refused_by_name() {
-    for (byte, found, known) in [(53, 3, 2), (54, 9, 1)] {
+    for (byte, found, known) in [(53, 4, 3), (54, 9, 1)] {
         let disk = MemoryDisk::new();
         let mut log = TestLog::new(&disk, 1, 0);
         log.append(3);
@@ -259,5 +259,23 @@ fn a_record_of_a_newer_engine_is_refused_by_name() {
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         disk.damage(FIRST, bytes);
         assert_eq!(read_log(&disk, 1, None).unwrap().0.len(), 0);
+    }
+}
+
+/// What the engine before compact columns wrote.
+#[test]
+fn a_batch_of_plain_columns_is_read_under_its_own_format() {
+    let disk = MemoryDisk::new();
+    let mut log = TestLog::new(&disk, 1, 0);
+    log.append(3);
+    log.settle().unwrap();
+    let mut bytes = disk.contents(FIRST);
+    assert_eq!((bytes[52], bytes[53]), (1, 3));
+    for (format, records) in [(1, 1), (2, 0)] {
+        bytes[53] = format;
+        let crc = crc32c::crc32c(&bytes[8..128]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        disk.damage(FIRST, bytes.clone());
+        assert_eq!(read_log(&disk, 1, None).unwrap().0.len(), records, "format {format}");
     }
 }
