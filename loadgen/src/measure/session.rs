@@ -46,7 +46,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
     pub producers: u16,
     /// Views per batch.
-    #[arg(long, value_name = "VIEWS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
+    #[arg(long, value_name = "VIEWS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
     pub batch: u32,
     /// Distinct videos.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(VIDEOS_MAX)))]
