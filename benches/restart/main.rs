@@ -128,19 +128,22 @@ fn load(engine: &Engine, loadgen: &Path, arguments: &Arguments) -> Result<u64> {
 /// Waits for a snapshot with as many views as were acknowledged.
 fn wait_until_counted(engine: &Engine, acked: u64) -> Result<()> {
     let end = Instant::now() + PATIENCE;
-    loop {
-        let counted = engine.metric("highwater_views_counted_total")?;
-        if counted >= acked as f64 {
-            break;
-        }
+    let wait = |what: &str| {
         if Instant::now() > end {
-            bail!("{counted} of {acked} acknowledged views were counted in {PATIENCE:?}");
+            bail!("the {acked} acknowledged views were not {what} in {PATIENCE:?}");
         }
         std::thread::sleep(POLL_EVERY);
+        Ok(())
+    };
+    while engine.metric("highwater_views_counted_total")? < acked as f64 {
+        wait("counted")?;
     }
     // What is counted by now is in the snapshot after next at the latest.
-    let epoch = epoch(engine)?;
-    engine.ask(&format!("/v1/videos/top?period=hour&k=1&min_epoch={}", epoch + 2)).map(drop)
+    let last = epoch(engine)? + 2;
+    while epoch(engine)? < last {
+        wait("shown")?;
+    }
+    Ok(())
 }
 
 fn epoch(engine: &Engine) -> Result<u64> {

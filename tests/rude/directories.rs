@@ -127,12 +127,12 @@ fn what_a_newer_engine_wrote_is_refused_by_name() {
     let newer = |path: &Path, version_at: usize, range: std::ops::Range<usize>, crc_at: usize| {
         let good = std::fs::read(path).unwrap();
         let mut bytes = good.clone();
-        bytes[version_at] = 3;
+        bytes[version_at] = 9;
         let crc = crc32c::crc32c(&bytes[range]);
         bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
         std::fs::write(path, &bytes).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let words = [name, "format version 3", "start the newer engine"];
+        let words = [name, "format version 9", "start the newer engine"];
         refused_unchanged(&format!("start on {name} of a newer version"), &setup, &data, &words);
         std::fs::write(path, good).unwrap();
     };

@@ -121,9 +121,9 @@ impl Shard {
         self.dirty.populate(usize::MAX);
     }
 
-    /// Counts views of a slot that are of one minute and class, also in the totals by board. Returns the boards that may
-    /// have to act on them, as a bit set: a board need not, while the new count is below its threshold's, or the video is
-    /// a member and was above the threshold's count before.
+    /// Counts views of a slot that are of one minute and class, also in the totals by board. Returns the boards that
+    /// may have to act on them, as a bit set: a board need not, while the new count is below its threshold's, or the
+    /// video is a member and was above the threshold's count before.
     #[inline]
     pub(crate) fn count(&mut self, slot: u32, views: Views, edges: &Edges, ledger: &mut Ledger) -> u32 {
         let line = &mut self.videos.lines[slot as usize];

@@ -19,7 +19,7 @@ const TURNS_MAX: usize = 100_000;
 /// compact columns.
 pub(crate) fn payload(producer: ProducerId, sequence: u64, views: &[(&str, u64)], field_len: usize) -> Bytes {
     let field = "f".repeat(field_len);
-    let encodings = if sequence.is_multiple_of(2) { ENCODINGS } else { 0 };
+    let encodings = if sequence.is_multiple_of(2) { 0 } else { ENCODINGS };
     let mut builder = BatchBuilder::new(BATCH_VIEWS_MAX, BATCH_BYTES_MAX as u32).with_encodings(encodings);
     for &(video_id, timestamp_ms) in views {
         let view = View { video_id, timestamp_ms, user_id: &field, region: &field, device: &field };

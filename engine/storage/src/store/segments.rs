@@ -196,8 +196,8 @@ impl<D: Disk> Store<D> {
         made.map(|()| temporary)
     }
 
-    /// Writes past the system's cache, which would be filled for nothing, and syncs chunk by chunk: a whole segment, flushed
-    /// at once, would hold up the log's own writes for as long as the flush takes.
+    /// Writes past the system's cache, which would be filled for nothing, and syncs chunk by chunk: a whole segment,
+    /// flushed at once, would hold up the log's own writes for as long as the flush takes.
     fn write_zeros(&self, path: &str) -> Result<(), StorageError> {
         let file =
             self.disk.open(path, Access::CreateDirect).map_err(|error| StorageError::io("create", path, error))?;
