@@ -207,13 +207,14 @@ mod tests {
     fn every_field_holds_its_most_beside_any_other() {
         let full = Counters { counts: COUNT_MAX, state: u32::MAX, minute_count: u32::MAX };
         for background in [EMPTY, full] {
-            for field in 0..COUNTERS + 2 {
+            let one_count = |(board, most)| {
                 let mut counters = background;
-                match field {
-                    0..COUNTERS => counters.counts[field] = 0x5A_A5A5_5A5A_A5A5 & COUNT_MAX[field],
-                    COUNTERS => counters.state = 0xA5A5_5A5A,
-                    _ => counters.minute_count = 0x5AA5_A55A,
-                }
+                counters.counts[board] = 0x5A_A5A5_5A5A_A5A5 & most;
+                counters
+            };
+            let others =
+                [Counters { state: 0xA5A5_5A5A, ..background }, Counters { minute_count: 0x5AA5_A55A, ..background }];
+            for counters in COUNT_MAX.into_iter().enumerate().map(one_count).chain(others) {
                 let mut line = line();
                 line.set_counters(&counters);
                 assert_eq!((line.counters(), line.key), (counters, [u64::MAX; 2]));
@@ -245,10 +246,10 @@ mod tests {
 
     #[test]
     fn a_count_beyond_its_most_is_a_bug() {
-        for board in 0..BOARDS {
-            let caught = std::panic::catch_unwind(|| line().set_count(board, COUNT_MAX[board] + 1));
+        for (board, most) in COUNT_MAX.into_iter().enumerate() {
+            let caught = std::panic::catch_unwind(|| line().set_count(board, most + 1));
             assert!(caught.is_err(), "board {board}");
-            line().set_count(board, COUNT_MAX[board]);
+            line().set_count(board, most);
         }
     }
 }
