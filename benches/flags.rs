@@ -44,7 +44,7 @@ impl EngineFlags {
         let binary = find_binary(self.highwater.clone(), "highwater")?;
         cpu::check("--engine-cpu", self.engine_cpu)?;
         cpu::check("--load-cpu", self.load_cpu)?;
-        Ok(Setup { binary, cpu: self.engine_cpu, memory: memory.to_owned() })
+        Ok(Setup { binary, cpus: vec![self.engine_cpu], memory: memory.to_owned() })
     }
 }
 

@@ -67,7 +67,7 @@ fn overload(arguments: &Arguments) -> Result<()> {
     let attacks =
         ATTACKS.iter().filter(wanted).map(|attack| Ok((attack, arguments.flags.engine.setup(attack.memory)?)));
     let attacks = attacks.collect::<Result<Vec<_>>>()?;
-    cpu::confine_current_thread(arguments.flags.engine.load_cpu)?;
+    cpu::confine_current_thread(&[arguments.flags.engine.load_cpu])?;
     let mut harmed = Vec::new();
     println!("{}", table::heading());
     for (attack, setup) in attacks {

@@ -113,8 +113,9 @@ fn load(engine: &Engine, loadgen: &Path, arguments: &Arguments) -> Result<u64> {
         .arg(format!("--report={}", report.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let status =
-        cpu::spawn_on(arguments.flags.engine.load_cpu, &mut command)?.wait().context("loadgen cannot be waited for")?;
+    let status = cpu::spawn_on(&[arguments.flags.engine.load_cpu], &mut command)?
+        .wait()
+        .context("loadgen cannot be waited for")?;
     if !status.success() {
         bail!("loadgen ended with {status}\n{}", engine.log_tail());
     }

@@ -67,7 +67,7 @@ impl Fixed {
         let address = listener.local_addr().context("the fixed answer's address")?;
         let (stop, stopped) = oneshot::channel();
         let run = move || {
-            cpu::confine_current_thread(cpu)?;
+            cpu::confine_current_thread(&[cpu])?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
             runtime.block_on(serve(listener, Arc::new(answer), stopped))
         };

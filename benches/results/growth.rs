@@ -9,13 +9,14 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// What grows, and the beginning of its rows' names.
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("Views in a batch", "batch "),
     ("Nothing: the load of the sweep", "as given"),
     ("Distinct videos; a single one is as hot as can be", "videos "),
     ("Skew of their popularity", "zipf "),
     ("Every view of a new video", "every id new"),
     ("Producers, each a connection", "producers "),
+    ("Cores, two producers; the second core shares the load's CPU, so that only CPU time for a view is told", "cores "),
 ];
 
 const TINY: [&str; 4] = ["--videos=5000", "--prepared=60000", "--memory=512MiB", "--warm-up=100ms"];

@@ -36,7 +36,7 @@ impl Load {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).context("the load's log cannot be written")?);
-        let child = cpu::spawn_on(bench.engine.load_cpu, &mut command)?;
+        let child = cpu::spawn_on(&[bench.engine.load_cpu], &mut command)?;
         Ok(Self { child, report, log })
     }
 

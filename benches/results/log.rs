@@ -40,7 +40,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Report> {
     let (cpu, segment_bytes) = (bench.engine.engine_cpu, bench.or_tiny(64 << 20, 4 << 20));
     let duration = bench.or_tiny(Duration::from_secs(bench.seconds.min(3)), Duration::from_millis(100));
     let run = move || {
-        cpu::confine_current_thread(cpu)?;
+        cpu::confine_current_thread(&[cpu])?;
         lines(segment_bytes, duration)
     };
     let lines = std::thread::Builder::new().spawn(run).context("no thread")?;

@@ -31,7 +31,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Report> {
     let many = Scale { videos: bench.or_tiny(10_000_000, 200), ..full };
     let cpu = bench.engine.engine_cpu;
     let run = move || {
-        cpu::confine_current_thread(cpu)?;
+        cpu::confine_current_thread(&[cpu])?;
         Ok::<_, anyhow::Error>(rows(full, many, body))
     };
     let rows = std::thread::Builder::new().spawn(run).context("no thread")?;

@@ -51,7 +51,7 @@ pub(crate) fn ask(url: &str, asking: &Asking) -> Result<Answers> {
     if asking.gzip {
         command.args(["-H", "accept-encoding: gzip"]);
     }
-    let child = cpu::spawn_on(asking.cpu, command.arg(url))?;
+    let child = cpu::spawn_on(&[asking.cpu], command.arg(url))?;
     let output = child.wait_with_output().context("oha cannot be waited for")?;
     if !output.status.success() {
         bail!("oha ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));

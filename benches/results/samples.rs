@@ -37,7 +37,7 @@ pub(crate) fn record(pid: u32, seconds: u64, cpu: usize, folder: &Path) -> Resul
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let output = cpu::spawn_on(cpu, &mut command)?.wait_with_output().context("perf cannot be waited for")?;
+    let output = cpu::spawn_on(&[cpu], &mut command)?.wait_with_output().context("perf cannot be waited for")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("`perf record` ended with {}: {said}; kernel.perf_event_paranoid may forbid it", output.status);

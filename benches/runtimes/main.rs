@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 fn compare(arguments: &Arguments) -> Result<()> {
     let setup = arguments.engine.setup(&arguments.memory)?;
     warn(&arguments.engine);
-    cpu::confine_current_thread(arguments.engine.load_cpu)?;
+    cpu::confine_current_thread(&[arguments.engine.load_cpu])?;
     let load = round::Load {
         rate_per_s: arguments.rate,
         duration: Duration::from_secs(arguments.seconds),

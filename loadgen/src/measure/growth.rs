@@ -1,4 +1,5 @@
-//! `loadgen growth`: what a view costs as one thing after the other grows: videos, their skew, batches, producers.
+//! `loadgen growth`: what a view costs as one thing after the other grows: videos, their skew, batches, producers,
+//! cores.
 //!
 //! Each row has an engine of its own, filled and then loaded as fast as it answers. Invariant: all but the one thing is
 //! as the command line says, and as in every other row.
@@ -119,6 +120,13 @@ fn variations(base: &LoadArgs) -> Vec<Variation> {
     }
     for producers in [2, 10, 100, 1000] {
         add(format!("producers {producers}"), false, &|load| load.producers = producers);
+    }
+    // Two producers, so that each of two cores has one.
+    let both = |cpus: Vec<usize>| move |load: &mut LoadArgs| (load.producers, load.engine_cpus) = (2, cpus.clone());
+    add(format!("cores {}", base.engine_cpus.len()), false, &both(base.engine_cpus.clone()));
+    if !base.engine_cpus.contains(&base.load_cpu) {
+        let cpus = [&base.engine_cpus[..], &[base.load_cpu]].concat();
+        add(format!("cores {}, one on the load's CPU", cpus.len()), false, &both(cpus));
     }
     rows
 }

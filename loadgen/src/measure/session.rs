@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use highwater_proto::BATCH_VIEWS_MAX;
 use serde::Serialize;
@@ -30,9 +29,9 @@ use crate::zipf::{VIDEOS_MAX, ViewGenerator};
 /// The engine and the load of a measurement.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
-    /// CPU that the whole engine runs on.
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    pub engine_cpu: usize,
+    /// CPU that the whole engine runs on; with several, and commas between, the engine has a core on each.
+    #[arg(long = "engine-cpu", value_name = "CPU", default_value = "0", value_delimiter = ',')]
+    pub engine_cpus: Vec<usize>,
     /// CPU that the load runs on.
     #[arg(long, value_name = "CPU", default_value_t = 1)]
     pub load_cpu: usize,
@@ -86,14 +85,15 @@ pub(super) struct Prepared {
 impl LoadArgs {
     /// Checks both CPUs, and confines this thread, which will send, to the load's.
     pub(super) fn confine(&self) -> Result<(), LoadError> {
-        for (option, value) in [("engine-cpu", self.engine_cpu), ("load-cpu", self.load_cpu)] {
+        let engine = self.engine_cpus.iter().map(|cpu| ("engine-cpu", *cpu));
+        for (option, value) in engine.chain([("load-cpu", self.load_cpu)]) {
             cpu::check(&format!("--{option}"), value).map_err(|error| LoadError::Option {
                 option,
                 value: value.to_string(),
                 reason: format!("{error:#}"),
             })?;
         }
-        Ok(cpu::confine_current_thread(self.load_cpu)?)
+        Ok(cpu::confine_current_thread(&[self.load_cpu])?)
     }
 
     /// Makes all views ahead.
@@ -104,7 +104,7 @@ impl LoadArgs {
     }
 
     pub(super) fn setup(&self, binary: PathBuf) -> Setup {
-        Setup { binary, cpu: self.engine_cpu, memory: self.memory.clone() }
+        Setup { binary, cpus: self.engine_cpus.clone(), memory: self.memory.clone() }
     }
 }
 
@@ -188,16 +188,13 @@ impl Session {
     }
 
     fn stretch(&mut self, planned_per_s: Option<u64>, warm_up: Duration) -> Result<Stage, LoadError> {
-        let address = &self.engine.client()?.engine;
-        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let port = port.with_context(|| format!("the engine's address {address} has no port"))?;
-        let (drops, ticks) = (udp_drops(port)?, CpuTicks::now(self.arguments.engine_cpu)?);
+        let (drops, ticks) = (self.drops()?, CpuTicks::now(&self.arguments.engine_cpus)?);
         let meter = Meter::start(self.engine.pid())?;
         self.campaign.stretch(warm_up)?;
         let engine_cpu_percent = meter.percent()?;
         // Less than a tick cannot be told from none, and something was done.
         let engine_cpu_s = meter.cpu_time()?.max(tick()).as_secs_f64();
-        let softirq_percent = CpuTicks::now(self.arguments.engine_cpu)?.softirq_percent_since(&ticks);
+        let softirq_percent = CpuTicks::now(&self.arguments.engine_cpus)?.softirq_percent_since(&ticks);
         if let Some(failure) = self.campaign.failed() {
             return Err(LoadError::Measurement(format!("{failure}\n{}", self.engine.log_tail())));
         }
@@ -222,10 +219,16 @@ impl Session {
             engine_cpu_s_per_million_views: engine_cpu_s / views.max(1) as f64 * 1e6,
             engine_cpu_percent,
             engine_resident_bytes: self.engine.memory()?.resident_bytes,
-            udp_drops: udp_drops(port)?.saturating_sub(drops),
+            udp_drops: self.drops()?.saturating_sub(drops),
             softirq_percent,
             seconds: figures.series.seconds(),
         })
+    }
+
+    /// Datagrams dropped so far before the sockets of all its cores.
+    fn drops(&self) -> Result<u64, LoadError> {
+        let ports = self.engine.ports()?;
+        Ok(ports.into_iter().map(udp_drops).sum::<anyhow::Result<u64>>()?)
     }
 
     /// Compares all lists with exact counts, and ends the engine.

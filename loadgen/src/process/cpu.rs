@@ -21,23 +21,23 @@ pub fn check(flag: &str, cpu: usize) -> Result<()> {
     bail!("{flag}={cpu}: this process may use the CPUs {}; choose from them", allowed.join(","))
 }
 
-/// Keeps the calling thread, and all that it starts, on one CPU.
+/// Keeps the calling thread, and all that it starts, on these CPUs.
 ///
 /// # Errors
 /// The system's error.
-pub fn confine_current_thread(cpu: usize) -> Result<()> {
+pub fn confine_current_thread(cpus: &[usize]) -> Result<()> {
     let mut only = CpuSet::new();
-    only.set(cpu);
-    sched_setaffinity(None, &only).with_context(|| format!("a thread cannot be confined to CPU {cpu}"))
+    cpus.iter().for_each(|cpu| only.set(*cpu));
+    sched_setaffinity(None, &only).with_context(|| format!("a thread cannot be confined to the CPUs {cpus:?}"))
 }
 
-/// Starts a child that stays on one CPU with all its threads.
+/// Starts a child that stays on these CPUs with all its threads.
 ///
 /// # Errors
 /// When it cannot be started, or confined.
-pub fn spawn_on(cpu: usize, command: &mut Command) -> Result<Child> {
+pub fn spawn_on(cpus: &[usize], command: &mut Command) -> Result<Child> {
     let start = || {
-        confine_current_thread(cpu)?;
+        confine_current_thread(cpus)?;
         command.spawn().with_context(|| format!("{} cannot be started", command.get_program().display()))
     };
     std::thread::scope(|scope| scope.spawn(start).join()).map_err(|_| anyhow!("the starting thread panicked"))?
@@ -129,7 +129,7 @@ mod tests {
         let cpu = (0..CpuSet::MAX_CPU).rfind(|cpu| set.is_set(*cpu)).unwrap();
         let mut command = Command::new("cat");
         command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
-        let output = spawn_on(cpu, &mut command).unwrap().wait_with_output().unwrap();
+        let output = spawn_on(&[cpu], &mut command).unwrap().wait_with_output().unwrap();
         let status = String::from_utf8(output.stdout).unwrap();
         let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
         assert_eq!(line.split_whitespace().nth(1), Some(cpu.to_string().as_str()));

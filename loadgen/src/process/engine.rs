@@ -1,4 +1,4 @@
-//! An engine as a child process, in a temporary directory, on one CPU.
+//! An engine as a child process, in a temporary directory, on CPUs of its own.
 //!
 //! Invariant: the process never outlives its handle, and the directory goes after the last handle on it.
 
@@ -28,8 +28,8 @@ const LOG_LINES: usize = 15;
 pub struct Setup {
     /// `highwater`.
     pub binary: PathBuf,
-    /// The CPU that it runs on.
-    pub cpu: usize,
+    /// The CPUs that it runs on, each with a core.
+    pub cpus: Vec<usize>,
     /// What `--memory` is given.
     pub memory: String,
 }
@@ -86,6 +86,7 @@ impl Engine {
     /// When it does not get that far, with the end of its log.
     pub fn start_with(folder: &Arc<TempDir>, setup: &Setup, runtime: &str, flags: &[&str]) -> Result<Self> {
         let log = File::create(folder.path().join("log")).context("the engine's log cannot be written")?;
+        let cores: Vec<String> = setup.cpus.iter().map(usize::to_string).collect();
         let mut command = Command::new(&setup.binary);
         // What the caller's environment says to other engines must not reach this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HIGHWATER_")) {
@@ -94,7 +95,7 @@ impl Engine {
         command
             .args(["serve", "--listen=127.0.0.1:0", "--http=127.0.0.1:0"])
             .arg(format!("--runtime={runtime}"))
-            .arg(format!("--cores={}", setup.cpu))
+            .arg(format!("--cores={}", cores.join(",")))
             .arg(format!("--memory={}", setup.memory))
             .arg(format!("--data-dir={}", folder.path().join("data").display()))
             .args(flags)
@@ -102,7 +103,7 @@ impl Engine {
             .stdout(Stdio::piped())
             .stderr(log);
         let began = Instant::now();
-        let child = cpu::spawn_on(setup.cpu, &mut command)?;
+        let child = cpu::spawn_on(&setup.cpus, &mut command)?;
         let start = Start { ready: Duration::ZERO, snapshot: Duration::ZERO };
         let mut engine = Self { child, ready: Value::Null, start, folder: folder.clone() };
         let stdout = engine.child.stdout.take().context("the engine's stdout was not piped")?;
@@ -169,6 +170,20 @@ impl Engine {
     pub fn client(&self) -> Result<ClientConfig> {
         let address = self.said(&self.ready["listen"][0])?;
         Ok(ClientConfig::with_ca_file(address, self.said(&self.ready["ca"])?)?)
+    }
+
+    /// The UDP port of each core.
+    ///
+    /// # Errors
+    /// When the ready line misses one.
+    pub fn ports(&self) -> Result<Vec<u16>> {
+        let listen = self.ready["listen"].as_array().context("the ready line misses its addresses")?;
+        let port = |address| {
+            let text: &str = self.said(address)?;
+            let port = text.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            port.with_context(|| format!("the engine's address {text} has no port"))
+        };
+        listen.iter().map(port).collect()
     }
 
     /// The address for HTTP.

@@ -29,7 +29,7 @@ fn drops_of(table: &str, port: u16) -> u64 {
     own.filter_map(|fields| fields.last()?.parse::<u64>().ok()).sum()
 }
 
-/// Time of one CPU so far, in ticks.
+/// Time of some CPUs so far, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTicks {
     /// In softirqs.
@@ -42,10 +42,15 @@ impl CpuTicks {
     /// As of now.
     ///
     /// # Errors
-    /// When the kernel tells nothing of that CPU.
-    pub fn now(cpu: usize) -> Result<Self> {
+    /// When the kernel tells nothing of one of the CPUs.
+    pub fn now(cpus: &[usize]) -> Result<Self> {
         let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        Self::parse(&stat, cpu).with_context(|| format!("/proc/stat has no line for CPU {cpu}"))
+        let mut sum = Self { softirq: 0, total: 0 };
+        for cpu in cpus {
+            let one = Self::parse(&stat, *cpu).with_context(|| format!("/proc/stat has no line for CPU {cpu}"))?;
+            sum = Self { softirq: sum.softirq + one.softirq, total: sum.total + one.total };
+        }
+        Ok(sum)
     }
 
     fn parse(stat: &str, cpu: usize) -> Option<Self> {
