@@ -77,7 +77,7 @@ fn config(scale: Scale) -> RankingConfig {
         // Shards are not equally full: room for a quarter more than the mean, and some for small scales.
         videos_per_shard_max: scale.videos / u32::from(SHARDS) * 5 / 4 + 100,
         id_arena_bytes_per_shard: 1 << 20,
-        late_views_max: 1 << 20,
+        late_rows_max: 1 << 20,
         top_k: 1000,
         windows: WindowLengths::default(),
     }

@@ -66,7 +66,7 @@ fn config(videos: u32, windows: WindowLengths) -> RankingConfig {
         // Shards are not equally full: room for a quarter more than the mean, and some for few videos.
         videos_per_shard_max: videos / u32::from(SHARDS) * 5 / 4 + 1000,
         id_arena_bytes_per_shard: 1 << 20,
-        late_views_max: 1 << 24,
+        late_rows_max: 1 << 24,
         top_k: 1000,
         windows,
     }

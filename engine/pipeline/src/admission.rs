@@ -4,7 +4,7 @@
 //! a large one out for ever. Everything that is decided about a view is decided here, before the append, and stands in
 //! the record.
 
-use crate::asking::BatchKey;
+use crate::asking::{BatchKey, question_cells};
 use crate::intake::Intake;
 use crate::limits::batch_cells_max;
 use crate::mesh::LaneOut;
@@ -15,7 +15,6 @@ use crate::settle::Appended;
 use crate::verdicts::{ArrivalRule, Judged, KnownIds, Load};
 use bytes::{BufMut, Bytes};
 use highwater_proto::{Batch, BatchHeader, BatchRefusal, DecodeError, PROTOCOL_VERSION, ProducerId};
-use highwater_ranking::Cell;
 use highwater_storage::{AppendRoom, RecordKind, RecordMeta};
 
 /// What became of a batch that had room in log and lanes.
@@ -111,7 +110,7 @@ impl Pipeline {
             }
         }
         // Whole ids can be more than the bytes of the batch, where it names equal ones once.
-        if self.lanes.iter_mut().zip(&judged.loads).any(|(lane, load)| lane.room() < load.cells + 1) {
+        if self.lanes.iter_mut().zip(&judged.loads).any(|(lane, load)| lane.room() < load.cells) {
             self.draining = true;
             self.judged = judged;
             return Ok(Admission::Waits);
@@ -137,7 +136,8 @@ impl Pipeline {
     }
 
     /// Asks every core that has no room for all ids of the pending batch which of them it knows; not before all rows
-    /// that were appended earlier are in the lanes, and earlier questions are answered, though nobody waits for that.
+    /// that were appended earlier are in the lanes and earlier questions are answered, though nobody waits for that, and
+    /// the lanes have room for all questions.
     fn ask(&mut self, key: BatchKey, judged: &Judged) {
         let Ok(batch) = Batch::decode(self.log.pending()) else { return };
         if self.asker.known(key, self.marked).is_none() {
@@ -146,15 +146,18 @@ impl Pipeline {
         if !self.appended.is_empty() || self.asker.is_owed_answers() {
             return;
         }
-        self.stats.questions += 1;
-        let mut questions: Vec<(usize, Vec<Cell>)> = Vec::new();
-        for (core, pair) in self.lanes.iter().zip(&judged.loads).enumerate() {
-            let is_answered = self.asker.known(key, self.marked).is_some_and(|known| known[core].is_some());
-            if lacks_credit(pair) && !is_answered {
-                questions.push((core, self.asker.ask(core, &batch, pair.1.most, &self.targets, self.marked)));
-            }
+        let is_answered = |core: usize| self.asker.known(key, self.marked).is_some_and(|known| known[core].is_some());
+        let lacking = self.lanes.iter().zip(&judged.loads).enumerate();
+        let to_ask: Vec<usize> =
+            lacking.filter(|(core, pair)| lacks_credit(*pair) && !is_answered(*core)).map(|(core, _)| core).collect();
+        let targets = &self.targets;
+        if to_ask.iter().any(|core| self.lanes[*core].room() < question_cells(&batch, targets, *core)) {
+            self.draining = true;
+            return;
         }
-        for (core, cells) in questions {
+        self.stats.questions += 1;
+        for core in to_ask {
+            let cells = self.asker.ask(core, &batch, judged.loads[core].most, &self.targets, self.marked);
             self.lanes[core].push(&cells);
         }
     }
@@ -162,8 +165,7 @@ impl Pipeline {
     /// Whether a batch must wait for room in the lanes.
     fn must_wait(&mut self, cells: usize) -> bool {
         self.rest_from_draining();
-        // One cell more, for the question that may have to be asked.
-        self.draining |= self.lane_room() < cells + 1;
+        self.draining |= self.lane_room() < cells;
         self.draining
     }
 

@@ -18,7 +18,7 @@ use crate::notes::{Amount, Answer, IDS_PER_ANSWER, Message, Note, Question};
 use crate::ownership::Targets;
 use crate::verdicts::{KnownIds, ids_of_core};
 use highwater_proto::{Batch, Epoch, ProducerId, Sequence};
-use highwater_ranking::{Cell, FinalityClass, Minute, Row, push_row};
+use highwater_ranking::{Cell, FinalityClass, Minute, Row, cells_of, push_row};
 use std::collections::VecDeque;
 
 /// Names a batch, by its content too.
@@ -124,6 +124,11 @@ impl Asker {
             self.due.retain(|one| *one != core);
         }
     }
+}
+
+/// Cells of the question to `core` about a batch: a row for each view that it would count, and one that begins them.
+pub(crate) fn question_cells(batch: &Batch<'_>, targets: &Targets, core: usize) -> usize {
+    1 + ids_of_core(batch, targets, core).map(|id| cells_of(id.len())).sum::<usize>()
 }
 
 /// The owner's side: questions in the order in which they came.

@@ -230,7 +230,7 @@ mod tests {
             hash_seed: 3,
             videos_per_shard_max: 10_000,
             id_arena_bytes_per_shard: 1 << 20,
-            late_views_max: 1000,
+            late_rows_max: 1000,
             top_k: 4,
             windows: WindowLengths { hour: 1, day: 2, month: 3, calendar: Calendar::default() },
         };

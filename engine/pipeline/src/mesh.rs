@@ -129,6 +129,13 @@ impl LaneOut {
     }
 }
 
+/// What a core says in its `hold`: rows may come.
+pub(crate) const HOLD_NOT: u64 = 0;
+/// It has no room for late rows: the next cut makes some.
+pub(crate) const HOLD_LATE: u64 = 1;
+/// It has a count that is nearly full: time makes room, when views leave the window.
+pub(crate) const HOLD_COUNTS: u64 = 2;
+
 /// Makes the lanes between `cores` cores; the ends of each core by its number.
 ///
 /// # Panics

@@ -10,7 +10,7 @@ use crate::clock::{Clock, Reading};
 use crate::counting::{Counted, Counting, Heard};
 use crate::limits::{IDLE_PREFIX_MS, SEGMENT_RETRY_MS, SEGMENTS_SPARE};
 use crate::markers::Markers;
-use crate::mesh::{CoreLanes, LaneOut};
+use crate::mesh::{CoreLanes, HOLD_COUNTS, HOLD_LATE, HOLD_NOT, LaneOut};
 use crate::messages::{Output, StoreAnswer, StoreRequest};
 use crate::notes::{Message, Note};
 use crate::ownership::Targets;
@@ -111,6 +111,8 @@ pub struct Pipeline {
     /// When the last marker was issued, by the monotonic clock.
     pub(crate) marker_at_ms: u64,
     hold: GaugeWriter,
+    /// Whether a video had nearly as many views at the last marker as can be counted for one.
+    counts_full: bool,
     pub(crate) stop: Stop,
 }
 
@@ -162,6 +164,7 @@ impl Pipeline {
             draining: false,
             marker_at_ms: reading.monotonic_ms,
             hold,
+            counts_full: false,
             stop: Stop::new(usize::from(cores)),
             config,
         }
@@ -333,9 +336,29 @@ impl Pipeline {
             Counted::Worked => {}
             Counted::Closed(cut) => self.write_cut(cut),
             Counted::NeedRuns(requests) => self.errands.push_back(StoreRequest::Runs(requests)),
-            Counted::Top(top) => self.tops.push_back(top),
+            Counted::Top(top) => {
+                self.note_counts(&top);
+                self.tops.push_back(top);
+            }
         }
         true
+    }
+
+    /// Lets no more rows come while a count is nearly full: beyond its most there is no exact answer.
+    fn note_counts(&mut self, top: &CoreTop) {
+        let full = top.nearly_full();
+        match full {
+            Some((board, (video_id, views))) if !self.counts_full => tracing::error!(
+                ?video_id,
+                views,
+                period = ?board.period,
+                "a video has three quarters of the views that can be counted for one: nothing is acknowledged until \
+                 it has fewer in that period; look for the producer that sends them"
+            ),
+            None if self.counts_full => tracing::info!("no count is nearly full any more; intake goes on"),
+            _ => {}
+        }
+        self.counts_full = full.is_some();
     }
 
     /// Acts on what the cores have said.
@@ -371,7 +394,11 @@ impl Pipeline {
             self.counting.top_up_all();
         }
         let late = &self.counting.ranking;
-        let hold = u64::from(late.late_hard_full());
+        let hold = match (self.counts_full, late.late_hard_full()) {
+            (true, _) => HOLD_COUNTS,
+            (false, true) => HOLD_LATE,
+            (false, false) => HOLD_NOT,
+        };
         if late.late_full() && !self.cut_wanted && self.cut_started.is_none() {
             self.cut_wanted = true;
             if self.markers.is_none() {

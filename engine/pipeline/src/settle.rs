@@ -5,6 +5,7 @@
 
 use crate::intake::refused_total;
 use crate::limits::TURN_VIEWS;
+use crate::mesh::HOLD_NOT;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::rows::RowRule;
 use highwater_proto::{Ack, Batch, ProducerId, RefusedRange, Sequence};
@@ -35,8 +36,9 @@ impl Pipeline {
     pub(crate) fn settle(&mut self) -> bool {
         let mut worked = false;
         let mut views_left = TURN_VIEWS;
-        // A full table of late views is emptied by the next cut; until then no more rows are sent to its core.
-        while views_left > 0 && self.lanes.iter().all(|lane| lane.hold.read() == 0) {
+        // A full list of late rows is emptied by the next cut, a count that is nearly full goes down with time; until
+        // then no more rows are sent to any core.
+        while views_left > 0 && self.lanes.iter().all(|lane| lane.hold.read() == HOLD_NOT) {
             let Some(record) = self.log.next_durable() else { break };
             worked = true;
             let header = record.header;

@@ -8,6 +8,7 @@
 //! Core 0 decides when the markers end, so that no core waits for one that will not come. Invariant: a core stops only
 //! after core 0 has issued its last marker.
 
+use crate::mesh::{HOLD_COUNTS, HOLD_NOT};
 use crate::notes::{Message, Note};
 use crate::pipeline::Pipeline;
 use highwater_storage::AppendRoom;
@@ -105,10 +106,11 @@ impl Pipeline {
         let dirty = self.pushed != self.cut_pushed;
         // A full disk has no room for the record: then the next start reads on to the end of the log, as after a kill.
         let no_room = self.disk_full.is_some() && self.log.room(0) == AppendRoom::NoSegment;
-        // With late views at their limit nothing settles before a cut, and a stopped clock makes none: then the next
-        // start replays the log.
-        let held = self.lanes.iter().any(|lane| lane.hold.read() != 0);
-        let stuck = held && !self.clock.healthy() && self.is_between_cuts();
+        // With late rows at their limit nothing settles before a cut, and a stopped clock makes none; with a count at
+        // its limit nothing settles for a long time. Then the next start replays the log.
+        let held = self.lanes.iter().any(|lane| lane.hold.read() != HOLD_NOT);
+        let for_long = self.lanes.iter().any(|lane| lane.hold.read() == HOLD_COUNTS);
+        let stuck = held && (for_long || !self.clock.healthy()) && self.is_between_cuts();
         let is_issuer = self.markers.is_some();
         let before = self.stop.stage;
         self.stop.stage = match before {

@@ -67,9 +67,14 @@ impl Judged {
         known: &[Option<&KnownIds>],
     ) {
         self.ranges.clear();
-        let limit_ms = rule.arrival_ms.saturating_add(rule.skew_max_ms).min(TIMESTAMP_MS_MAX);
-        if batch.time_bounds().1 > limit_ms || !known.is_empty() {
-            self.refuse_views(batch, rule, targets, known);
+        let (first, last) = batch.time_bounds();
+        match (rule.refusal(first), rule.refusal(last)) {
+            (None, None) if known.is_empty() => {}
+            // Both bounds being refused alike, all between them are.
+            (Some(reason), all) if all == Some(reason) => {
+                self.ranges.push(RefusedRange { first: 0, count: batch.view_count(), reason });
+            }
+            _ => self.refuse_views(batch, rule, targets, known),
         }
         let Self { ranges, loads, rows } = self;
         loads.clear();
@@ -144,6 +149,22 @@ mod tests {
         let future = ViewRefusal::FutureBeyondSkew;
         assert_eq!(ranges(&judged), [(1, 1, future), (2, 1, ViewRefusal::TimeOutOfRange), (3, 1, future)]);
         assert_eq!(judged.counted(5), 2);
+    }
+
+    #[test]
+    fn a_batch_that_is_refused_alike_has_one_range() {
+        let known = vec![0];
+        for (times, reason) in [
+            ([1051, 5000, 1052], ViewRefusal::FutureBeyondSkew),
+            ([u64::MAX, TIMESTAMP_MS_MAX + 1, u64::MAX], ViewRefusal::TimeOutOfRange),
+        ] {
+            for known in [&[][..], &[Some(&known)]] {
+                let judged = judge(&times.map(|time| ("a", time)), 1, known);
+                assert_eq!((ranges(&judged), judged.loads[0].cells), (vec![(0, 3, reason)], 0));
+            }
+        }
+        let two = judge(&[("a", 1051), ("a", u64::MAX)], 1, &[]);
+        assert_eq!(ranges(&two).len(), 2, "each for its own reason");
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //! `exact`, the θ in force before the scan; otherwise E is θ.
 //!
 //! # Invariants
-//! 1. *n is exact.* A single view changes whether the video is at or above θ only when its new count
-//!    is θ's or one more; a member is tested with the old and the new count, a new member adds
+//! 1. *n is exact.* The views of a row change whether the video is at or above θ only when its new count is at least
+//!    θ's and at most so many more; a member is tested with the old and the new count, a new member adds
 //!    one. A decrement tests members with both counts. Raising and lowering recount.
 //! 2. *Every video at or above E is a member.* An increment that leaves a video at or above θ makes
 //!    it one (not only one that carries it over θ: during a scan it may be above θ and not yet

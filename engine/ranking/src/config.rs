@@ -8,6 +8,7 @@ use highwater_memory::MemoryError;
 use highwater_proto::TOP_K_MAX;
 
 use crate::calendar::Calendar;
+use crate::cut::LateViews;
 use crate::line::CounterLine;
 use crate::videos;
 
@@ -46,17 +47,20 @@ pub struct RankingConfig {
     pub videos_per_shard_max: u32,
     /// Bytes of ids longer than [`crate::INLINE_ID_BYTES_MAX`] that one shard can hold.
     pub id_arena_bytes_per_shard: usize,
-    /// Views outside the engine's minute that the core holds before it asks for an early cut.
-    pub late_views_max: usize,
+    /// Rows of views outside the engine's minute that the core holds before it asks for an early cut.
+    pub late_rows_max: usize,
     /// K: rows of a full board, 1 to 1000.
     pub top_k: usize,
     /// Lengths of the sliding windows.
     pub windows: WindowLengths,
 }
 
+/// Bytes of a row that waits for the next cut.
+pub const LATE_ROW_BYTES: u64 = size_of::<LateViews>() as u64;
+
 impl RankingConfig {
     /// Bytes that one shard of `videos` videos and `id_arena_bytes` of long ids takes when it is
-    /// full, the late views aside (8 bytes each, per core).
+    /// full, late rows aside ([`LATE_ROW_BYTES`] each, per core).
     #[must_use]
     pub fn shard_bytes(videos: u32, id_arena_bytes: usize) -> u64 {
         let videos_bytes = u64::from(videos) * size_of::<CounterLine>() as u64;
@@ -68,7 +72,7 @@ impl RankingConfig {
         let bounds = [
             ("shards_total", u64::from(self.shards_total), 1, u64::from(u16::MAX)),
             ("videos_per_shard_max", u64::from(self.videos_per_shard_max), 1, u64::from(SLOTS_MAX)),
-            ("late_views_max", self.late_views_max as u64, 1, u64::MAX / 2),
+            ("late_rows_max", self.late_rows_max as u64, 1, u64::MAX / 2),
             ("top_k", self.top_k as u64, 1, TOP_K_MAX as u64),
             ("windows.hour", u64::from(self.windows.hour), 1, u64::from(u32::MAX)),
             ("windows.day", u64::from(self.windows.day), 1, u64::from(u32::MAX)),

@@ -90,7 +90,7 @@ impl CoreRanking {
 
     /// Counts the rows in `cells`, in order.
     ///
-    /// About 35 ns a row at 10 M videos; nothing is allocated but space for late views.
+    /// Nothing is allocated but space for late rows.
     ///
     /// # Panics
     /// On anything but whole rows of owned shards, while a marker is at work, and when a table is
@@ -171,23 +171,23 @@ impl CoreRanking {
         }
     }
 
-    /// Whether the views that wait for the next cut have reached their budget, so that a cut
+    /// Whether the rows that wait for the next cut have reached their budget, so that a cut
     /// should be asked for.
     #[must_use]
     pub fn late_full(&self) -> bool {
-        self.late_views() >= self.config.late_views_max
+        self.late_rows() >= self.config.late_rows_max
     }
 
     /// Whether they have reached twice their budget, so that nothing should be applied before the
     /// next cut.
     #[must_use]
     pub fn late_hard_full(&self) -> bool {
-        self.late_views() >= self.config.late_views_max.saturating_mul(2)
+        self.late_rows() >= self.config.late_rows_max.saturating_mul(2)
     }
 
-    /// Views outside the engine's minute or class 0 that wait for the next cut; 8 bytes each.
+    /// Rows outside the engine's minute or class 0 that wait for the next cut; [`crate::LATE_ROW_BYTES`] each.
     #[must_use]
-    pub fn late_views(&self) -> usize {
+    pub fn late_rows(&self) -> usize {
         self.shards.iter().map(|shard| shard.late.len()).sum()
     }
 

@@ -75,35 +75,51 @@ pub struct ShardCut {
     pub id_bytes: Vec<u8>,
     /// Views of the engine's minute and class 0, slots ascending.
     pub current: Vec<SlotCount>,
-    /// All other views, one key each (minute << 32 | class << 30 | slot), unsorted.
-    pub late: Vec<u64>,
+    /// All other views, row by row, unsorted.
+    pub late: Vec<LateViews>,
+}
+
+/// Views of one slot, minute and class that are not in the engine's minute's counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateViews {
+    key: u64,
+    views: u32,
+}
+
+impl LateViews {
+    /// So many views of a slot, at least 1.
+    #[inline]
+    #[must_use]
+    pub fn new(minute: Minute, class: FinalityClass, slot: u32, views: u32) -> Self {
+        Self { key: LateKey::of(minute, class, slot), views }
+    }
 }
 
 impl ShardCut {
     /// The new ids, and the runs in order of (minute, class).
     ///
-    /// Sorts all late views: for a helper thread. Should a slot's count of one minute pass
+    /// Sorts all late rows: for a helper thread. Should a slot's count of one minute pass
     /// `u32::MAX`, the excess comes in a further run of the same minute and class; runs of the same
     /// minute add up wherever they are read.
     #[must_use]
     pub fn into_runs(self) -> (ShardIds, Vec<Run>) {
         let Self { shard, minute, first_slot, id_lens, id_bytes, current, mut late } = self;
         let ids = ShardIds { shard, first_slot, id_lens, id_bytes };
-        late.sort_unstable();
+        late.sort_unstable_by_key(|one| one.key);
         let current_key = LateKey::group(minute, FinalityClass::IN_HOUR);
         let mut runs = Vec::new();
         let mut current = Some(current).filter(|entries| !entries.is_empty());
         let mut rest = late.as_slice();
-        while let Some(&first) = rest.first() {
-            let group = first >> LateKey::SLOT_BITS;
+        while let Some(first) = rest.first() {
+            let group = first.key >> LateKey::SLOT_BITS;
             if group >= current_key
                 && let Some(entries) = current.take()
             {
                 runs.push(Run { minute, class: FinalityClass::IN_HOUR, entries });
             }
-            let group_len = rest.partition_point(|&key| key >> LateKey::SLOT_BITS == group);
-            let (keys, tail) = rest.split_at(group_len);
-            push_late_runs(&mut runs, keys);
+            let group_len = rest.partition_point(|one| one.key >> LateKey::SLOT_BITS == group);
+            let (same, tail) = rest.split_at(group_len);
+            push_late_runs(&mut runs, same);
             rest = tail;
         }
         if let Some(entries) = current.take() {
@@ -113,39 +129,34 @@ impl ShardCut {
     }
 }
 
-/// Counts sorted keys of one minute and class into a run; an overflowing count opens another.
-fn push_late_runs(runs: &mut Vec<Run>, keys: &[u64]) {
-    let (minute, class, _) = LateKey::parts(keys[0]);
-    let mut entries: Vec<SlotCount> = Vec::new();
-    let mut excess: Vec<SlotCount> = Vec::new();
-    for same in keys.chunk_by(|a, b| a == b) {
-        let (_, _, slot) = LateKey::parts(same[0]);
-        let mut left = same.len();
-        let count = u32::try_from(left).unwrap_or(u32::MAX);
-        entries.push(SlotCount { slot, count });
-        left -= count as usize;
-        if let Ok(count) = u32::try_from(left)
-            && count > 0
-        {
-            excess.push(SlotCount { slot, count });
-        }
+/// Sums sorted rows of one minute and class into a run; what is beyond the largest count of a run goes into further
+/// ones.
+fn push_late_runs(runs: &mut Vec<Run>, rows: &[LateViews]) {
+    let (minute, class, _) = LateKey::parts(rows[0].key);
+    let mut sums: Vec<(u32, u64)> = Vec::new();
+    for same in rows.chunk_by(|a, b| a.key == b.key) {
+        let (_, _, slot) = LateKey::parts(same[0].key);
+        sums.push((slot, same.iter().map(|one| u64::from(one.views)).sum()));
     }
-    runs.push(Run { minute, class, entries });
-    if !excess.is_empty() {
-        runs.push(Run { minute, class, entries: excess });
+    while !sums.is_empty() {
+        let count = |left: u64| u32::try_from(left).unwrap_or(u32::MAX);
+        let entries = sums.iter().map(|&(slot, left)| SlotCount { slot, count: count(left) }).collect();
+        runs.push(Run { minute, class, entries });
+        sums.iter_mut().for_each(|(_, left)| *left -= u64::from(count(*left)));
+        sums.retain(|(_, left)| *left > 0);
     }
 }
 
-/// The layout of a late key; keys sort by (minute, class, slot).
-pub(crate) struct LateKey;
+/// The layout of a late key, minute << 32 | class << 30 | slot: keys sort by (minute, class, slot).
+struct LateKey;
 
 impl LateKey {
     /// Bits of the slot.
-    pub(crate) const SLOT_BITS: u32 = 30;
+    const SLOT_BITS: u32 = 30;
 
-    /// The key of one late view.
+    /// The key of late views.
     #[inline]
-    pub(crate) fn of(minute: Minute, class: FinalityClass, slot: u32) -> u64 {
+    fn of(minute: Minute, class: FinalityClass, slot: u32) -> u64 {
         Self::group(minute, class) << Self::SLOT_BITS | u64::from(slot)
     }
 
@@ -191,26 +202,39 @@ pub struct RunRequest {
 mod tests {
     use super::*;
 
-    fn cut(current: Vec<SlotCount>, late: Vec<u64>) -> ShardCut {
+    fn cut(current: Vec<SlotCount>, late: Vec<LateViews>) -> ShardCut {
         ShardCut { shard: 3, minute: Minute(10), first_slot: 0, id_lens: vec![], id_bytes: vec![], current, late }
+    }
+
+    fn late_views(minute: u32, class: u8, slot: u32, views: u32) -> LateViews {
+        LateViews::new(Minute(minute), FinalityClass(class), slot, views)
+    }
+
+    #[test]
+    fn a_sum_beyond_one_count_goes_on_in_further_runs() {
+        let late = vec![late_views(9, 1, 3, u32::MAX), late_views(9, 1, 4, 1), late_views(9, 1, 3, u32::MAX)];
+        let (_, runs) = cut(vec![], [late, vec![late_views(9, 1, 3, 5)]].concat()).into_runs();
+        let counts: Vec<Vec<_>> =
+            runs.iter().map(|run| run.entries.iter().map(|one| (one.slot, one.count)).collect()).collect();
+        assert_eq!(counts, [vec![(3, u32::MAX), (4, 1)], vec![(3, u32::MAX)], vec![(3, 5)]]);
+        assert!(runs.iter().all(|run| (run.minute, run.class) == (Minute(9), FinalityClass(1))));
     }
 
     #[test]
     fn runs_come_in_order_of_minute_and_class_with_merged_counts() {
-        let key = |minute, class, slot| LateKey::of(Minute(minute), FinalityClass(class), slot);
         let slots_max = crate::config::SLOTS_MAX - 1;
         let late = vec![
-            key(11, 0, 5),
-            key(9, 3, slots_max),
-            key(10, 1, 2),
-            key(9, 3, 1),
-            key(9, 3, slots_max),
-            key(u32::MAX, 3, slots_max),
+            late_views(11, 0, 5, 1),
+            late_views(9, 3, slots_max, 40),
+            late_views(10, 1, 2, 1),
+            late_views(9, 3, 1, 1),
+            late_views(9, 3, slots_max, 2),
+            late_views(u32::MAX, 3, slots_max, 1),
         ];
         let (_, runs) = cut(vec![SlotCount { slot: 7, count: 4 }], late).into_runs();
         let heads: Vec<_> = runs.iter().map(|run| (run.minute.0, run.class.0)).collect();
         assert_eq!(heads, [(9, 3), (10, 0), (10, 1), (11, 0), (u32::MAX, 3)]);
-        let expected = [SlotCount { slot: 1, count: 1 }, SlotCount { slot: slots_max, count: 2 }];
+        let expected = [SlotCount { slot: 1, count: 1 }, SlotCount { slot: slots_max, count: 42 }];
         assert_eq!(runs[0].entries, expected);
         assert_eq!(runs[1].entries, [SlotCount { slot: 7, count: 4 }]);
     }
@@ -220,8 +244,7 @@ mod tests {
         let current = vec![SlotCount { slot: 0, count: 1 }];
         assert_eq!(cut(current.clone(), vec![]).into_runs().1.len(), 1);
         assert_eq!(cut(vec![], vec![]).into_runs().1.len(), 0);
-        let after = LateKey::of(Minute(2), FinalityClass(0), 1);
-        let (_, runs) = cut(current, vec![after]).into_runs();
+        let (_, runs) = cut(current, vec![late_views(2, 0, 1, 1)]).into_runs();
         assert_eq!((runs[0].minute, runs[1].minute), (Minute(2), Minute(10)));
     }
 }

@@ -4,7 +4,7 @@
 //! The hash only finds candidates: ids are compared in full, never by hash alone.
 //!
 //! Invariant: shard and bucket come from different bits. The shard is the high half scaled, the
-//! bucket the low half scaled (`ids.rs`), so the videos of one shard spread over all its buckets.
+//! bucket the low half scaled (`videos.rs`), so the videos of one shard spread over all its buckets.
 
 /// The hash of one data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@
 //!    subtracts every run of the minutes [m − W, m′ − W), all of which were counted, since an edge
 //!    in force at their application was at most m − W.
 //! 2. *Runs.* Each applied view is in exactly one run of exactly one cut: in its line's
-//!    `minute_count` if it is of minute m and class 0, in the shard's late keys otherwise, until
+//!    `minute_count` if it is of minute m and class 0, in the shard's late rows otherwise, until
 //!    the next close takes both.
 //! 3. *Ids.* A slot is given once, in order of first sight; each cut carries the ids interned
 //!    since the last, so the cuts in order hold all slots from 0.
@@ -49,9 +49,9 @@ mod videos;
 
 pub use calendar::{CALENDAR_PERIODS, Calendar, CalendarPeriod, MonthLength};
 pub use cell::{Cell, MARKER_CELLS, Marker, ROW_VIEWS_MAX, Row, cells_of, push_row, row_cells, tag};
-pub use config::{RankingConfig, RankingError, SLOTS_MAX, WindowLengths};
+pub use config::{LATE_ROW_BYTES, RankingConfig, RankingError, SLOTS_MAX, WindowLengths};
 pub use core::CoreRanking;
-pub use cut::{CoreCut, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
+pub use cut::{CoreCut, LateViews, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
 pub use hash::{IdHash, shard_of};
 pub use highwater_memory::Populated;
 pub use marker::MarkerStep;

@@ -1,9 +1,10 @@
 //! One video in one cache line: its id's key and all its counters.
 //!
 //! A view waits for two misses, one behind the other: the bucket of the index, then this line. With the key elsewhere
-//! it would be three. Invariants: a count is at most [`COUNT_MAX`] of its board, which no core can reach in the
-//! window's time; a line's tumbling counts are those of the periods that its stamp lies in, so whoever reads or changes
-//! them goes through [`CounterLine::refresh`], [`Counters::refresh`] or [`CounterLine::count`].
+//! it would be three. Invariants: a count is at most [`COUNT_MAX`] of its board, for no more rows are let in while one is
+//! near it ([`crate::CoreTop::nearly_full`]); a line's tumbling counts are those of the periods that its stamp lies in, so
+//! whoever reads or changes them goes through [`CounterLine::refresh`], [`Counters::refresh`] or
+//! [`CounterLine::count`].
 //!
 //! | word | low bits | high bits |
 //! |---|---|---|
@@ -115,7 +116,7 @@ impl CounterLine {
     pub(crate) fn set_counters(&mut self, counters: &Counters) {
         let Counters { counts, state, minute_count } = counters;
         let excess = counts.iter().zip(COUNT_BITS).fold(0, |excess, (count, bits)| excess | count >> bits);
-        assert!(excess == 0, "bug: a count is beyond what a video can have: {counts:?}");
+        assert!(excess == 0, "bug: rows were let in though a count is beyond what a video can have: {counts:?}");
         let (state, minute_count) = (u64::from(*state), u64::from(*minute_count));
         self.packed = [
             counts[0] | minute_count << 56,

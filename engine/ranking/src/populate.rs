@@ -55,7 +55,7 @@ impl ShardPopulator {
     /// counter lines and never beyond the table; what was done before is not done again.
     ///
     /// How far ahead: at least the slots that can be given out between two calls, twice, since the call itself takes
-    /// time. With reports once a second four times the last second's growth, and no less than 65 536, covers a growth
+    /// time. With reports once a second four times the last second's growth, and no less than 16 384, covers a growth
     /// that doubles from one second to the next. More only commits sooner what the plan for the memory counts anyway;
     /// but a shard that hardly grows should not hold pages that others could use, so the table's whole rest is too far.
     ///

@@ -9,7 +9,7 @@ use highwater_memory::Slab;
 use crate::board::BOARDS;
 use crate::calendar::{CALENDAR_PERIODS, CalendarPeriod};
 use crate::config::{RankingConfig, RankingError, WindowLengths};
-use crate::cut::LateKey;
+use crate::cut::LateViews;
 use crate::line::{Counters, STAMP_MAX};
 use crate::time::{FinalityClass, Minute};
 use crate::videos::VideoTable;
@@ -94,8 +94,8 @@ pub(crate) struct Shard {
     pub(crate) dirty: Slab<u64>,
     /// Bits set in `dirty`.
     pub(crate) dirty_count: usize,
-    /// Views that `minute_count` does not hold, as late keys.
-    pub(crate) late: Vec<u64>,
+    /// Views that `minute_count` does not hold, an entry for each row.
+    pub(crate) late: Vec<LateViews>,
     /// Slots whose ids are in a cut already.
     pub(crate) slots_cut: u32,
 }
@@ -151,10 +151,7 @@ impl Shard {
                 }
                 counters.minute_count = minute_count;
             }
-            _ => {
-                let key = LateKey::of(views.minute, views.class, slot);
-                self.late.extend(std::iter::repeat_n(key, views.views as usize));
-            }
+            _ => self.late.push(LateViews::new(views.minute, views.class, slot, views.views)),
         }
         line.set_counters(&counters);
         ledger.concerned(&counters, count) & counted

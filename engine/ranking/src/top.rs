@@ -8,6 +8,7 @@
 use highwater_proto::{Board, BoardRow, Epoch, InstanceId, Period, Snapshot, Window};
 
 use crate::config::WindowLengths;
+use crate::line::COUNT_MAX;
 use crate::shard::{Edges, FIRST_WINDOW};
 use crate::time::Minute;
 
@@ -35,6 +36,17 @@ pub struct CoreBoard {
     pub total_views: u64,
     /// The core's top K, best first: id and count, counts at least 1.
     pub rows: Vec<(Box<str>, u64)>,
+}
+
+impl CoreTop {
+    /// A video that has three quarters of all views that can be counted for one: its list, and its row. Nothing more
+    /// should be applied until it has fewer.
+    #[must_use]
+    pub fn nearly_full(&self) -> Option<(&CoreBoard, &(Box<str>, u64))> {
+        let first =
+            self.boards.iter().zip(COUNT_MAX).filter_map(|(board, most)| Some((board, board.rows.first()?, most)));
+        first.into_iter().find(|(_, row, most)| row.1 > most / 4 * 3).map(|(board, row, _)| (board, row))
+    }
 }
 
 /// The snapshot of one epoch from the lists of all cores.
@@ -103,6 +115,16 @@ mod tests {
             minute_max: Minute(minute_max),
             boards: vec![board(Period::AllTime), board(Period::Hour)],
         }
+    }
+
+    #[test]
+    fn a_count_near_its_most_is_told_before_it_is_reached() {
+        let most = COUNT_MAX[1];
+        assert_eq!(core(&[("a", most / 4 * 3)], 90).nearly_full(), None);
+        assert_eq!(core(&[], 90).nearly_full(), None);
+        let full = core(&[("a", most / 4 * 3 + 1), ("b", 1)], 90);
+        let (board, row) = full.nearly_full().unwrap();
+        assert_eq!((board.period, &*row.0), (Period::Hour, "a"), "all-time has room for more");
     }
 
     #[test]

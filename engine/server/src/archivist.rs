@@ -3,13 +3,11 @@
 //! Not the choice of what is copied, removed or given up, which is the store's. Invariant: one job at a time, on a
 //! thread that yields to everything else; the log never waits for it.
 
+use crate::helpers::{NICE_MAX, give_way};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use highwater_storage::{ArchiveDone, ArchiveJob, ArchiveOutcome, ArchivePlan, Disk, StorageError, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// The lowest priority there is.
-const NICE_MAX: i32 = 19;
 
 /// How the archive stands, for the metrics. Written by the storekeeper.
 #[derive(Debug, Default)]
@@ -64,7 +62,7 @@ pub fn archive_desk<D: Disk>(
 impl<D: Disk> Archivist<D> {
     /// Does jobs until the storekeeper hangs up.
     pub fn run(self) {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+        if let Err(error) = give_way(NICE_MAX) {
             tracing::warn!(%error, "the archive's helper keeps its priority, and may take time from others");
         }
         for job in &self.jobs {

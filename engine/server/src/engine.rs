@@ -205,9 +205,10 @@ impl Engine {
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let (reload, reload_requests) = bounded(1);
         let reloader = Reloader::new(sources, rules.clone(), reloads, reload_requests, wakers.clone(), stop.clone());
+        let gives_way = helpers.share_cores();
         let helper_threads = vec![
             helpers.spawn("access", move || reloader.run())?,
-            helpers.spawn("store", move || storekeeper.run())?,
+            helpers.spawn("store", move || storekeeper.run(gives_way))?,
             helpers.spawn("jobs", move || job_helper.run())?,
             helpers.spawn("archive", move || archivist.run())?,
             helpers.spawn("merge", move || publisher.run())?,

@@ -6,12 +6,18 @@
 use crate::runtime::{allow_current_thread, allowed_cpus};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::bounded;
+use rustix::process::{getpriority_process, setpriority_process};
+use std::io;
 use std::thread::JoinHandle;
+
+/// Steps of nice(1) down to the lowest priority.
+pub const NICE_MAX: i32 = 19;
 
 /// Where helpers run.
 #[derive(Debug, Clone)]
 pub struct Helpers {
     cpus: Vec<usize>,
+    share_cores: bool,
 }
 
 impl Helpers {
@@ -30,7 +36,14 @@ impl Helpers {
             ([], _) => free,
             (named, _) => named.to_vec(),
         };
-        Ok(Self { cpus })
+        let share_cores = cpus.iter().any(|cpu| pinned.contains(cpu));
+        Ok(Self { cpus, share_cores })
+    }
+
+    /// Whether a helper may run on the CPU of a core.
+    #[must_use]
+    pub const fn share_cores(&self) -> bool {
+        self.share_cores
     }
 
     /// Starts a helper.
@@ -54,6 +67,16 @@ impl Helpers {
     }
 }
 
+/// Lowers the priority of the calling thread by so many steps of nice(1), as far as there are.
+///
+/// # Errors
+/// The system's error.
+pub fn give_way(steps: i32) -> io::Result<()> {
+    // Of the thread that asks, on Linux.
+    let own = getpriority_process(None)?;
+    Ok(setpriority_process(None, (own + steps).min(NICE_MAX))?)
+}
+
 /// Starts a thread where the process may run.
 ///
 /// # Errors
@@ -74,6 +97,8 @@ mod tests {
         let allowed = allowed_cpus().unwrap();
         let all_but_first = Helpers::new(&[], &allowed[..1]).unwrap().cpus;
         assert_eq!(all_but_first, if allowed.len() > 1 { allowed[1..].to_vec() } else { allowed.clone() });
+        assert_eq!(Helpers::new(&[], &allowed[..1]).unwrap().share_cores(), allowed.len() == 1);
+        assert!(Helpers::new(&[], &allowed).unwrap().share_cores());
         assert_eq!(Helpers::new(&[], &allowed).unwrap().cpus, allowed);
         assert_eq!(Helpers::new(&allowed[..1], &allowed[..1]).unwrap().cpus, allowed[..1]);
         let error = Helpers::new(&[99_999], &[]).unwrap_err().to_string();

@@ -6,16 +6,13 @@
 //! Invariant: it is told to stop before the process waits for it, and then ends between two sections of a file, or two
 //! shards of a period.
 
+use crate::helpers::{NICE_MAX, give_way};
 use crate::historian::Historian;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use highwater_storage::{Disk, HistoryClosed, RollupDone, RollupPlan, RollupStop, StorageError, run_rollup};
-use rustix::process::setpriority_process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// The lowest priority that Linux knows.
-const NICE: i32 = 19;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -90,8 +87,7 @@ impl JobDesk {
 impl JobHelper {
     /// Does jobs until the desk is gone.
     pub fn run(mut self) {
-        // Of the thread that asks, on Linux.
-        if let Err(error) = setpriority_process(None, NICE) {
+        if let Err(error) = give_way(NICE_MAX) {
             tracing::warn!("roll-ups and closing periods run at the priority of the other helpers: {error}");
         }
         while let Ok(job) = self.jobs.recv() {

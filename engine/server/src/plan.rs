@@ -2,7 +2,7 @@
 //!
 //! | share | for |
 //! |---|---|
-//! | 5/8 | video tables: ids, index, counter lines, arena of long ids |
+//! | 5/8 | video tables: index, lines of keys and counters, arena of long ids |
 //! | 1/8 | receive windows and held batches of connections |
 //! | 1/16 | views outside the current minute, frozen cuts included |
 //! | rest | log buffers, lanes, producer table, snapshots, program |
@@ -10,7 +10,7 @@
 //! Tables go by shard, all else by core.
 
 use highwater_pipeline::limits::{CUTS_UNWRITTEN_MAX, lanes_bytes};
-use highwater_ranking::{RankingConfig, WindowLengths};
+use highwater_ranking::{LATE_ROW_BYTES, RankingConfig, WindowLengths};
 use highwater_storage::LogLimits;
 
 /// The least memory that an engine starts with.
@@ -69,8 +69,8 @@ pub struct MemoryPlan {
     pub videos_per_shard_max: u32,
     /// Bytes of long ids that one shard can hold.
     pub id_arena_bytes_per_shard: usize,
-    /// Late views of a core before an early cut.
-    pub late_views_max: usize,
+    /// Rows of late views of a core before an early cut.
+    pub late_rows_max: usize,
     /// Bytes for all connections of all cores together.
     pub connection_bytes: u64,
 }
@@ -100,13 +100,13 @@ impl MemoryPlan {
         if videos < u128::from(VIDEOS_PER_SHARD_MIN) {
             return Err(PlanError::TooManyShards { memory_bytes, shards, videos: videos as u64 });
         }
-        // A cut's late views lie in memory once being filled (twice over the limit at worst) and once for each
+        // A cut's late rows lie in memory once being filled (twice over the limit at worst) and once for each
         // unwritten.
         let late_copies = 2 + 1 + CUTS_UNWRITTEN_MAX as u64;
         Ok(Self {
             videos_per_shard_max: u32::try_from(videos).unwrap_or(u32::MAX).min(highwater_ranking::SLOTS_MAX),
             id_arena_bytes_per_shard: arena_bytes as usize,
-            late_views_max: (memory_bytes / 16 / 8 / late_copies / u64::from(cores)) as usize,
+            late_rows_max: (memory_bytes / 16 / LATE_ROW_BYTES / late_copies / u64::from(cores)) as usize,
             connection_bytes: memory_bytes / 8,
         })
     }
@@ -119,7 +119,7 @@ impl MemoryPlan {
             hash_seed,
             videos_per_shard_max: self.videos_per_shard_max,
             id_arena_bytes_per_shard: self.id_arena_bytes_per_shard,
-            late_views_max: self.late_views_max,
+            late_rows_max: self.late_rows_max,
             top_k: highwater_proto::limits::TOP_K_MAX,
             windows: WindowLengths::default(),
         }
@@ -139,7 +139,7 @@ mod tests {
             let plan = MemoryPlan::new(memory_bytes, shards, cores).unwrap();
             let tables = RankingConfig::shard_bytes(plan.videos_per_shard_max, plan.id_arena_bytes_per_shard);
             let tables = tables * u64::from(shards);
-            let late = plan.late_views_max as u64 * 8 * (3 + CUTS_UNWRITTEN_MAX as u64) * u64::from(cores);
+            let late = plan.late_rows_max as u64 * LATE_ROW_BYTES * (3 + CUTS_UNWRITTEN_MAX as u64) * u64::from(cores);
             assert!(tables + plan.connection_bytes + late <= memory_bytes / 16 * 13, "{memory_bytes} {shards}");
             assert!(plan.videos_per_shard_max >= 1000, "{memory_bytes} {shards}: {plan:?}");
         }

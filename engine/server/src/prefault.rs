@@ -87,7 +87,7 @@ mod tests {
             hash_seed: 1,
             videos_per_shard_max: 100_000,
             id_arena_bytes_per_shard: 1 << 16,
-            late_views_max: 10,
+            late_rows_max: 10,
             top_k: 10,
             windows: WindowLengths::default(),
         };

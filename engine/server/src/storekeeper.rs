@@ -8,6 +8,7 @@
 
 use crate::archivist::ArchiveDesk;
 use crate::fatal::fatal;
+use crate::helpers::give_way;
 use crate::historian::Closing;
 use crate::jobs::{JobDesk, JobOutcome};
 use crate::rollups::Rollups;
@@ -29,8 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The longest that an errand waits for its next try.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(8);
 
-/// Its priority, for where it shares a CPU with a core: a cut file of millions of videos is much work, and at the core's
-/// own priority took half of its time (p99 of acknowledgements at half load 24 ms, and 12 ms so; p99.9 139 and 31 ms).
+/// How much it gives way where it shares a CPU with a core: a cut file of millions of videos is much work.
 const NICE: i32 = 10;
 
 /// What the helper brings back to a core.
@@ -137,9 +137,9 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    /// Does errands until the cores hang up.
-    pub fn run(mut self) {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    /// Does errands until the cores hang up, and gives way to them if it is to.
+    pub fn run(mut self, gives_way: bool) {
+        if gives_way && let Err(error) = give_way(NICE) {
             tracing::warn!(%error, "the store's helper keeps its priority, and may take time from cores on its CPU");
         }
         while let Some((core, request)) = self.next() {
@@ -465,7 +465,7 @@ mod tests {
         let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
         let chores = Chores { desk: jobs, rollups, closing: Closing::new(shared, rules), archive };
         let keeper = Storekeeper::new(store, 0, received, vec![desk], chores, Arc::default());
-        Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run()) }
+        Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run(false)) }
     }
 
     /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile a core that wants a

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) failed: Option<ClientError>,
     pub(crate) finishing: bool,
     pub(crate) reconnects: u32,
+    /// Encodings of batches that both sides take, by the latest welcome.
+    pub(crate) encodings: u32,
     /// When the engine last said something.
     pub(crate) heard_at: Instant,
 }
@@ -72,8 +74,6 @@ pub struct Producer {
     session: JoinHandle<Result<(), ClientError>>,
     /// All that there are of `room`.
     permits: u32,
-    /// Those that both sides take.
-    encodings: u32,
 }
 
 impl Producer {
@@ -118,6 +118,7 @@ impl Producer {
                 failed: None,
                 finishing: false,
                 reconnects: 0,
+                encodings,
                 heard_at: Instant::now(),
             }),
             work: Notify::new(),
@@ -126,7 +127,7 @@ impl Producer {
         let session = Session::new(id, dialer, Arc::clone(&shared), Box::new(on_fate));
         let session = tokio::spawn(session.run(welcomed));
         let permits = u32::try_from(window).unwrap_or(u32::MAX);
-        Ok(Self { id, welcome, shared, session, permits, encodings })
+        Ok(Self { id, welcome, shared, session, permits })
     }
 
     /// The producer's id: what [`Producer::resume`] needs later.
@@ -150,13 +151,13 @@ impl Producer {
     /// A builder that keeps the engine's limits, of batches in encodings that it takes and the configuration allows.
     #[must_use]
     pub fn batch_builder(&self) -> BatchBuilder {
-        BatchBuilder::new(self.welcome.batch_views_max, self.welcome.batch_bytes_max).with_encodings(self.encodings)
+        BatchBuilder::new(self.welcome.batch_views_max, self.welcome.batch_bytes_max).with_encodings(self.encodings())
     }
 
-    /// The encodings of its batches, by their bits in a welcome.
+    /// The encodings of its batches, by their bits in a welcome; a reconnect may change them.
     #[must_use]
     pub fn encodings(&self) -> u32 {
-        self.encodings
+        self.shared.state().encodings
     }
 
     /// How often a lost connection was replaced so far.
@@ -182,6 +183,7 @@ impl Producer {
             return Err(ClientError::EmptyBatch);
         }
         let view_count = batch.len();
+        batch.restrict_encodings(self.encodings());
         self.send_encoded(view_count, token, |id, sequence| batch.encode(id, sequence)).await
     }
 

@@ -165,6 +165,7 @@ impl Session {
                     let mut state = self.shared.state();
                     state.in_flight.handle_welcome(welcomed.welcome.last, window)?;
                     state.reconnects += 1;
+                    state.encodings = self.dialer.config().encodings & welcomed.welcome.encodings;
                     state.heard_at = Instant::now();
                     if state.in_flight.is_empty() {
                         self.stalled_since = None;

@@ -125,6 +125,34 @@ async fn columns_are_in_encodings_that_both_sides_take() {
 }
 
 #[tokio::test]
+async fn an_engine_that_comes_back_with_fewer_encodings_gets_no_others() {
+    let mut engine = Engine::start();
+    let fates = Fates::default();
+    let mut producer = Producer::connect(engine.config(), fates.sink()).await.unwrap();
+    let mut builder = producer.batch_builder();
+    for (token, encodings) in [(0, ENCODINGS), (1, ENCODING_PLAIN_BIT)] {
+        if token == 1 {
+            engine.book.lock().unwrap().encodings = encodings;
+            engine = engine.die_and_restart();
+            while producer.reconnects() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert_eq!(producer.encodings(), encodings);
+        for _ in 0..10 {
+            let view = View { video_id: "one", timestamp_ms: 1000, user_id: "", region: "DE", device: "tv" };
+            assert_eq!(builder.push(&view), Ok(Pushed::Added));
+        }
+        producer.send(&mut builder, token).await.unwrap();
+        producer.settled().await.unwrap();
+    }
+    producer.finish().await.unwrap();
+    let book = engine.book.lock().unwrap();
+    let batches = book.logged.values().flatten().map(|payload| Batch::decode(payload).unwrap());
+    assert_eq!(batches.map(|batch| batch.video_dictionary().is_some()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
 async fn batches_are_acknowledged_in_order_and_finish_waits_for_the_last() {
     let engine = Engine::start();
     let fates = Fates::default();

@@ -187,6 +187,11 @@ impl BatchBuilder {
         self
     }
 
+    /// Leaves out the encodings that are not among these: an engine that came in another's place may take fewer.
+    pub fn restrict_encodings(&mut self, encodings: u32) {
+        self.encodings &= encodings;
+    }
+
     /// Adds a view, unless the builder is full. Never full while empty.
     pub fn push(&mut self, view: &View<'_>) -> Result<Pushed, InvalidView> {
         view.check()?;

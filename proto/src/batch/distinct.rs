@@ -64,7 +64,7 @@ impl Distinct {
         let mark = (hash >> 32) as u32 & !ENTRY_MASK;
         let first = hash as usize;
         for probe in 0..PROBES_MAX {
-            let place = &mut places[(first + probe) % PLACES];
+            let place = &mut places[first.wrapping_add(probe) % PLACES];
             if *place == 0 {
                 let entry = self.lengths.len() as u16;
                 *place = mark | u32::from(entry + 1);

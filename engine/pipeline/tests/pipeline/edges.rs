@@ -71,7 +71,7 @@ fn a_minute_without_views_writes_no_cut_file() {
 #[test]
 fn late_views_that_fill_their_budget_ask_for_a_cut_before_the_minute_ends() {
     let windows = WindowLengths { hour: 2, day: 4, month: 6, calendar: Calendar::scaled(1, 2, 3) };
-    let mut world = World::new(Setup { late_views_max: 8, windows, ..Setup::default() });
+    let mut world = World::new(Setup { late_rows_max: 8, windows, ..Setup::default() });
     let (producer, session) = world.new_producer(9);
     world.settle();
     let epochs = world.snapshots.len();
@@ -140,7 +140,7 @@ fn a_lease_is_renewed_before_it_runs_out() {
 
 #[test]
 fn late_views_at_twice_their_budget_wait_for_the_cuts_to_be_written() {
-    let mut world = World::new(Setup { late_views_max: 4, ..Setup::default() });
+    let mut world = World::new(Setup { late_rows_max: 4, ..Setup::default() });
     let (producer, session) = world.new_producer(9);
     let batch = |sequence| payload(producer, sequence, &[("a", START_MS - MINUTE_MS); 3], 1);
     let mut sent = 0;

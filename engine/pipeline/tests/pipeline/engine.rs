@@ -31,7 +31,7 @@ pub(crate) struct Setup {
     pub(crate) shards: u16,
     pub(crate) videos_per_shard_max: u32,
     pub(crate) id_arena_bytes_per_shard: usize,
-    pub(crate) late_views_max: usize,
+    pub(crate) late_rows_max: usize,
     pub(crate) top_k: usize,
     pub(crate) windows: WindowLengths,
     pub(crate) log: LogLimits,
@@ -56,7 +56,7 @@ impl Default for Setup {
             shards: 4,
             videos_per_shard_max: 4096,
             id_arena_bytes_per_shard: 1 << 20,
-            late_views_max: 10_000,
+            late_rows_max: 10_000,
             top_k: 8,
             windows: WindowLengths::default(),
             log,
@@ -77,7 +77,7 @@ impl Setup {
             hash_seed: HASH_SEED,
             videos_per_shard_max: self.videos_per_shard_max,
             id_arena_bytes_per_shard: self.id_arena_bytes_per_shard,
-            late_views_max: self.late_views_max,
+            late_rows_max: self.late_rows_max,
             top_k: self.top_k,
             windows: self.windows,
         }
@@ -304,6 +304,16 @@ impl Engine {
         written.result?;
         pipeline.handle_written(written.write);
         Ok(true)
+    }
+
+    /// Does the oldest errand for a segment, before all others.
+    pub(crate) fn prepare_segments(&mut self) -> Result<bool, Died> {
+        let Some(index) = self.errands.iter().position(|(_, one)| matches!(one, StoreRequest::PrepareSegment)) else {
+            return Ok(false);
+        };
+        let errand = self.errands.remove(index).expect("it is there");
+        self.errands.push_front(errand);
+        self.errand()
     }
 
     /// Does the oldest errand. On a full disk it stays the oldest, and a core that waits for a segment is told.

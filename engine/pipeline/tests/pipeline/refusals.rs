@@ -4,9 +4,11 @@ use crate::engine::{Answer, Setup};
 use crate::world::{START_MS, World, payload};
 use bytes::Bytes;
 use highwater_pipeline::Intake;
-use highwater_proto::limits::TIMESTAMP_MS_MAX;
+use highwater_pipeline::limits::LANES_CELLS;
+use highwater_proto::limits::{BATCH_BYTES_MAX, BATCH_VIEWS_MAX, TIMESTAMP_MS_MAX};
 use highwater_proto::{
-    BatchRefusal, CloseReason, HelloMode, IN_FLIGHT_BATCHES_MAX, Period, ProducerId, RefusedRange, ViewRefusal,
+    BatchBuilder, BatchRefusal, CloseReason, ENCODINGS, FRAME_HEADER_BYTES, HelloMode, IN_FLIGHT_BATCHES_MAX, Period,
+    ProducerId, Pushed, RefusedRange, Sequence, View, ViewRefusal,
 };
 use highwater_storage::{Disk, LogLimits};
 
@@ -135,6 +137,41 @@ fn nothing_passes_a_batch_that_waits_for_the_tables() {
     world.settle();
     assert_eq!(world.acked(session, &large).counted, 7);
     assert_eq!(world.acked(other, &small).counted, 1);
+}
+
+/// The question names an id as often as the batch has views of it, however short the batch is.
+#[test]
+fn a_question_that_the_lane_has_no_room_for_waits() {
+    let setup =
+        Setup { shards: 1, videos_per_shard_max: 2_000_000, id_arena_bytes_per_shard: 100_000, ..Setup::default() };
+    let mut world = World::new(setup);
+    let (producer, session) = world.new_producer(9);
+    let batch = |sequence, id: &str, views: u32, encodings| {
+        let mut builder = BatchBuilder::new(views, BATCH_BYTES_MAX as u32).with_encodings(encodings);
+        let view = View { video_id: id, timestamp_ms: START_MS, user_id: "", region: "", device: "" };
+        (0..views).for_each(|_| assert_eq!(builder.push(&view), Ok(Pushed::Added)));
+        builder.encode(producer, Sequence(sequence)).slice(FRAME_HEADER_BYTES..)
+    };
+    // The next minute's marker waits for runs, and behind it the lane fills.
+    world.wall_ms += 60_000;
+    world.monotonic_ms += 60_000;
+    let fills = (LANES_CELLS - 20_000) as u64 / u64::from(BATCH_VIEWS_MAX);
+    for sequence in 1..=fills {
+        let plain = batch(sequence, "a", BATCH_VIEWS_MAX, 0);
+        assert!((0..10).any(|_| {
+            let taken = world.send(session, &plain) == Intake::Taken;
+            world.settle_but_runs();
+            taken
+        }));
+    }
+    let long = batch(fills + 1, &"x".repeat(255), 3800, ENCODINGS);
+    assert!(long.len() < 500);
+    assert_eq!(world.send(session, &long), Intake::NoRoom);
+    world.settle_but_runs();
+    assert_eq!((world.send(session, &long), world.stats().questions), (Intake::NoRoom, 0));
+    world.settle();
+    assert_eq!((world.acked(session, &long).counted, world.stats().questions), (3800, 1));
+    assert_eq!(world.rows(Period::AllTime)[0], ("a".to_owned(), fills * u64::from(BATCH_VIEWS_MAX)));
 }
 
 #[test]

@@ -88,6 +88,22 @@ impl World {
         panic!("the engine does not come to rest");
     }
 
+    /// Lets everything happen that can while the helper makes segments and nothing else.
+    pub(crate) fn settle_but_runs(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut worked = self.turn();
+            worked |= self.engine.prepare_segments().unwrap();
+            for core in 0..self.engine.cores.len() {
+                worked |= self.engine.complete(core).unwrap();
+                worked |= self.engine.answer(core).unwrap();
+            }
+            if !worked {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
     /// Lets time pass, then everything happen.
     pub(crate) fn advance(&mut self, ms: u64) -> Vec<(SessionId, Answer)> {
         self.wall_ms += ms;

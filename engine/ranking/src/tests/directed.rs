@@ -15,7 +15,7 @@ fn config(top_k: usize) -> RankingConfig {
         hash_seed: 1,
         videos_per_shard_max: 10_000,
         id_arena_bytes_per_shard: 1000,
-        late_views_max: 10,
+        late_rows_max: 10,
         top_k,
         windows: WindowLengths::default(),
     }
@@ -232,7 +232,7 @@ fn late_views_ask_for_a_cut_and_then_for_a_stop() {
     assert!(core.late_hard_full());
     let mut stored = Vec::new();
     run_marker(&mut core, &marker_at(1, NOW, true), &mut stored);
-    assert_eq!(core.late_views(), 0);
+    assert_eq!(core.late_rows(), 0);
     let heads: Vec<_> = stored.iter().map(|run| (run.minute, run.class.0, run.entries[0].count)).collect();
     assert_eq!(heads, [(NOW.minus(1), 0, 19), (NOW, 1, 1)]);
 }

@@ -101,7 +101,7 @@ impl Harness {
                 hash_seed: self.plan.seed,
                 videos_per_shard_max: self.plan.videos as u32,
                 id_arena_bytes_per_shard: self.plan.videos * 255,
-                late_views_max: 1000,
+                late_rows_max: 1000,
                 top_k: self.plan.top_k,
                 windows: self.plan.windows,
             };
@@ -396,7 +396,7 @@ fn placeholder() -> CoreRanking {
         hash_seed: 0,
         videos_per_shard_max: 1,
         id_arena_bytes_per_shard: 0,
-        late_views_max: 1,
+        late_rows_max: 1,
         top_k: 1,
         windows: WindowLengths::default(),
     };

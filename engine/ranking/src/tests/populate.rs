@@ -22,7 +22,7 @@ fn core(videos_max: u32) -> CoreRanking {
         hash_seed: 3,
         videos_per_shard_max: videos_max,
         id_arena_bytes_per_shard: 0,
-        late_views_max: 10,
+        late_rows_max: 10,
         top_k: 10,
         windows: WindowLengths::default(),
     };

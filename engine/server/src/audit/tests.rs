@@ -6,7 +6,7 @@ use highwater_proto::{
     BatchBuilder, Epoch, FRAME_HEADER_BYTES, InstanceId, ProducerId, Pushed, RefusedRange, Sequence, View, ViewRefusal,
     batch_header,
 };
-use highwater_ranking::{Calendar, CoreCut, IdHash, Minute, ShardCut, shard_of};
+use highwater_ranking::{Calendar, CoreCut, IdHash, LateViews, Minute, ShardCut, shard_of};
 use highwater_storage::{
     AppendRoom, ArchivePlan, ArchiveRetention, CorePart, Directory, DirectoryId, Disk, History, HistoryJob,
     HistoryNeeds, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, OpenOptions, PreparedCut,
@@ -44,7 +44,7 @@ struct World {
     /// Ids since the last cut, by shard.
     fresh: Vec<Vec<String>>,
     /// Late keys since the last cut, by shard.
-    late: Vec<Vec<u64>>,
+    late: Vec<Vec<LateViews>>,
 }
 
 impl World {
@@ -100,8 +100,7 @@ impl World {
                     next
                 });
                 let class = calendar().class_of(timestamp_ms, arrival_ms, LATENESS_MAX_MS);
-                let key = u64::from(Minute::of_ms(timestamp_ms).0) << 32 | u64::from(class.0) << 30;
-                self.late[shard].push(key | u64::from(slot));
+                self.late[shard].push(LateViews::new(Minute::of_ms(timestamp_ms), class, slot, 1));
             }
             self.append(&mut builder, count, arrival_ms);
         }

@@ -1,7 +1,9 @@
 //! Cut files, directory and state: round trips and flipped bits.
 
 use highwater_proto::{Epoch, ProducerId, RefusedRange, Sequence, ViewRefusal};
-use highwater_ranking::{CoreCut, FinalityClass, Minute, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount};
+use highwater_ranking::{
+    CoreCut, FinalityClass, LateViews, Minute, Run, RunChange, RunRequest, ShardCut, ShardIds, SlotCount,
+};
 use proptest::prelude::*;
 
 use super::support::{DIRECTORY, below, options, random};
@@ -194,8 +196,8 @@ proptest! {
                 let mut late = Vec::new();
                 for _ in 0..below(&mut random, 30) {
                     let (late_minute, slot) = (59_990 + below(&mut random, 30), below(&mut random, slots));
-                    let class = 1 + below(&mut random, 3);
-                    late.push(u64::from(late_minute) << 32 | u64::from(class) << 30 | u64::from(slot));
+                    let class = FinalityClass(1 + below(&mut random, 3) as u8);
+                    late.push(LateViews::new(Minute(late_minute), class, slot, 1));
                     all.push((shard, late_minute, slot));
                 }
                 let first_slot = if epoch == 1 { 0 } else { slots };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_proto::Epoch;
-use highwater_ranking::{Calendar, CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
+use highwater_ranking::{Calendar, CalendarPeriod, CoreCut, LateViews, Minute, ShardCut, SlotCount};
 use proptest::prelude::*;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -137,7 +137,7 @@ impl Engine {
             if event_minute == minute && class.0 == 0 {
                 *current.entry(slot).or_default() += 1;
             } else {
-                late.push(u64::from(event_minute.0) << 32 | u64::from(class.0) << 30 | u64::from(slot));
+                late.push(LateViews::new(event_minute, class, slot, 1));
             }
         }
         let current = current.into_iter().map(|(slot, count)| SlotCount { slot, count }).collect();

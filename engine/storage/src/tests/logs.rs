@@ -262,7 +262,7 @@ fn a_record_of_a_newer_engine_is_refused_by_name() {
     }
 }
 
-/// What the engine before compact columns wrote.
+/// A batch in a record of format 1.
 #[test]
 fn a_batch_of_plain_columns_is_read_under_its_own_format() {
     let disk = MemoryDisk::new();

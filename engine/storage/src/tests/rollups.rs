@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use highwater_proto::Epoch;
-use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunChange, RunRequest, ShardCut, SlotCount};
+use highwater_ranking::{
+    Calendar, CoreCut, FinalityClass, LateViews, Minute, RunChange, RunRequest, ShardCut, SlotCount,
+};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -147,7 +149,7 @@ impl World {
                 let back = [3, 30, 600][self.below(3) as usize];
                 let (minute, class) = (self.minute + 1 - self.below(back), self.below(4) as u8);
                 let slot = self.below(known);
-                late.push(u64::from(minute) << 32 | u64::from(class) << 30 | u64::from(slot));
+                late.push(LateViews::new(Minute(minute), FinalityClass(class), slot, 1));
                 *new.entry((shard, minute, class, slot)).or_default() += 1;
             }
             let (id_lens, id_bytes) = (vec![1; added as usize], vec![b'a' + shard as u8; added as usize]);

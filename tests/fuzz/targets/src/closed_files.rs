@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use highwater_proto::Epoch;
-use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, ShardCut, SlotCount};
+use highwater_ranking::{Calendar, CoreCut, FinalityClass, LateViews, Minute, ShardCut, SlotCount};
 use highwater_storage::{
     CorePart, CutHeader, CutSection, CutsReplayed, Grain, LogNumber, LogPosition, MemoryDisk, PreparedCut,
     ProducerImage, ProducerTableImage, SlotSums, StorageError, Store, Tables,
@@ -27,8 +27,6 @@ const ROLLUPS: [&str; 3] = [
 /// What a byte of an index or of runs becomes, in a list that may hold twice as many while it grows.
 const FACTOR: usize = 64;
 const CONSTANT_BYTES: usize = 64 << 10;
-/// Views that are written again at most: late ones are written one by one.
-const LATE_VIEWS_MAX: u64 = 4096;
 /// Slots that counts are added up for at most.
 const SLOTS_MAX: u32 = 1 << 16;
 const ALL_CLASSES: RangeInclusive<FinalityClass> = FinalityClass(0)..=FinalityClass::MAX;
@@ -129,18 +127,16 @@ impl Held {
         }
     }
 
-    /// What one shard holds, as a core would freeze it; none where it is too much to be written view by view.
+    /// What one shard holds, as a core would freeze it; none where a count is more than one row can have.
     fn shard(&self, shard: u16, minute: Minute) -> Option<ShardCut> {
         let (id_lens, id_bytes) = self.ids.get(&shard).cloned().unwrap_or_default();
         let (mut current, mut late) = (Vec::new(), Vec::new());
         for ((of, class, slot), count) in self.runs.get(&shard).into_iter().flatten() {
+            let count = u32::try_from(*count).ok()?;
             if (*of, *class) == (minute.0, 0) {
-                current.push(SlotCount { slot: *slot, count: u32::try_from(*count).ok()? });
-            } else if late.len() as u64 + count <= LATE_VIEWS_MAX {
-                let key = u64::from(*of) << 32 | u64::from(*class) << 30 | u64::from(*slot);
-                late.extend(std::iter::repeat_n(key, *count as usize));
+                current.push(SlotCount { slot: *slot, count });
             } else {
-                return None;
+                late.push(LateViews::new(Minute(*of), FinalityClass(*class), *slot, count));
             }
         }
         Some(ShardCut { shard, minute, first_slot: 0, id_lens, id_bytes, current, late })

@@ -38,7 +38,7 @@ pub(super) fn choose(random: &mut ChaCha8Rng, is_tiny: bool, is_scaled: bool) ->
         shards: random.random_range(1..=4),
         videos_per_shard_max: if is_tiny { random.random_range(3..20) } else { 4096 },
         id_arena_bytes_per_shard: if is_tiny { random.random_range(100..2000) } else { 1 << 20 },
-        late_views_max: [6, 40, 10_000][random.random_range(0..3)],
+        late_rows_max: [6, 40, 10_000][random.random_range(0..3)],
         top_k: random.random_range(1..12),
         windows: if is_scaled { scaled } else { WindowLengths::default() },
         log: LogLimits {

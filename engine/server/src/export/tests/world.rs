@@ -5,7 +5,7 @@
 use super::super::Table;
 use crate::units::time_text;
 use highwater_proto::{Epoch, InstanceId};
-use highwater_ranking::{Calendar, CoreCut, Minute, ShardCut, SlotCount};
+use highwater_ranking::{Calendar, CoreCut, FinalityClass, LateViews, Minute, ShardCut, SlotCount};
 use highwater_storage::{
     Access, CorePart, Directory, DirectoryId, Disk, HistoryNeeds, LogNumber, LogPosition, MemoryDisk, OpenOptions,
     PreparedCut, ProducerTableImage, Retention, RollupRule, StorageError, Store, Tables, run_rollup,
@@ -135,11 +135,11 @@ impl World {
             let slot = random.random_range(0..known.len() as u32);
             let back = if random.random_bool(0.3) { 0 } else { random.random_range(0..9 * HOUR) };
             let view_minute = minute - back.min(minute - START);
-            let class = random.random_range(0..4u64);
+            let class = random.random_range(0..4u8);
             if view_minute == minute && class == 0 {
                 *current.entry(slot).or_default() += 1;
             } else {
-                late.push(u64::from(view_minute) << 32 | class << 30 | u64::from(slot));
+                late.push(LateViews::new(Minute(view_minute), FinalityClass(class), slot, 1));
             }
             self.views.push((view_minute, known[slot as usize]));
         }

@@ -12,7 +12,7 @@ use highwater_proto::{
     BATCH_BYTES_MAX, BATCH_VIEWS_MAX, BatchBuilder, ENCODING_PLAIN_BIT, ENCODINGS, Epoch, FRAME_HEADER_BYTES,
     FrameHeader, FrameKind, ProducerId, Pushed, RefusedRange, Sequence, View, ViewRefusal, batch_header,
 };
-use highwater_ranking::{CalendarPeriod, CoreCut, Minute, ShardCut, SlotCount};
+use highwater_ranking::{CalendarPeriod, CoreCut, FinalityClass, LateViews, Minute, ShardCut, SlotCount};
 use highwater_storage::{
     AppendRoom, ArchivePlan, ArchiveRetention, BatchVerdict, ClosedList, CorePart, Directory, Disk, History,
     HistoryNeeds, LogDevice, LogLimits, LogNumber, LogWriter, MemoryDisk, MemoryLogDevice, OWNER_BYTES, OpenOptions,
@@ -192,8 +192,8 @@ impl Engine {
             id_lens: vec![1, 2, 3],
             id_bytes: "aébvid".as_bytes()[..6].to_vec(),
             current: vec![SlotCount { slot: 0, count: 300 }, SlotCount { slot: first_slot + 2, count: 1 }],
-            late: (0..4u64)
-                .map(|late| (u64::from(MINUTE - 90 * late as u32) << 32) | (late << 30) | (late % 3))
+            late: (0..4u32)
+                .map(|late| LateViews::new(Minute(MINUTE - 90 * late), FinalityClass(late as u8), late % 3, 1 + late))
                 .collect(),
         });
         let (epoch, time_ms) = (Epoch(self.cuts), u64::from(minute.0) * 60_000);
