@@ -81,7 +81,7 @@ fn room_that_was_granted_to_idle_cores_is_taken_back_when_another_core_needs_it(
 
 #[test]
 fn late_views_on_any_core_bring_a_cut_for_all() {
-    let mut world = world(2, Setup { late_rows_max: 10, ..Setup::default() });
+    let mut world = world(2, Setup { late_rows_max: 1, ..Setup::default() });
     let (producer, session) = producer_of(&mut world, 0);
     let id = ids_of(&world, 1, 1).remove(0);
     let cuts = world.engine.store.last_cut().map_or(0, |cut| cut.number);

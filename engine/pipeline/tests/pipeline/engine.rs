@@ -306,11 +306,10 @@ impl Engine {
         Ok(true)
     }
 
-    /// Does the oldest errand for a segment, before all others.
-    pub(crate) fn prepare_segments(&mut self) -> Result<bool, Died> {
-        let Some(index) = self.errands.iter().position(|(_, one)| matches!(one, StoreRequest::PrepareSegment)) else {
-            return Ok(false);
-        };
+    /// Does the oldest errand that no edge of a minute waits for, before all others.
+    pub(crate) fn errand_but_edges(&mut self) -> Result<bool, Died> {
+        let is_edge = |errand: &StoreRequest| matches!(errand, StoreRequest::WriteCut(_) | StoreRequest::Runs(_));
+        let Some(index) = self.errands.iter().position(|(_, one)| !is_edge(one)) else { return Ok(false) };
         let errand = self.errands.remove(index).expect("it is there");
         self.errands.push_front(errand);
         self.errand()

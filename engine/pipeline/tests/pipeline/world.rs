@@ -88,11 +88,11 @@ impl World {
         panic!("the engine does not come to rest");
     }
 
-    /// Lets everything happen that can while the helper makes segments and nothing else.
-    pub(crate) fn settle_but_runs(&mut self) {
+    /// Lets everything happen that can while the helper brings no runs: counting stands still at an edge.
+    pub(crate) fn settle_but_edges(&mut self) {
         for _ in 0..TURNS_MAX {
             let mut worked = self.turn();
-            worked |= self.engine.prepare_segments().unwrap();
+            worked |= self.engine.errand_but_edges().unwrap();
             for core in 0..self.engine.cores.len() {
                 worked |= self.engine.complete(core).unwrap();
                 worked |= self.engine.answer(core).unwrap();
