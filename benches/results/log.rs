@@ -7,9 +7,9 @@ use crate::Bench;
 use crate::report::Report;
 use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
-use highwater_benches::table::{aligned, cells};
 use highwater_disk::UringLog;
 use highwater_loadgen::process::{cpu, engine::new_folder};
+use highwater_loadgen::table::{aligned, cells};
 use highwater_proto::{ProducerId, Sequence};
 use highwater_storage::{
     AppendRoom, DirectoryId, LogDevice, LogIdentity, LogLimits, LogNumber, LogWriter, PreparedSegment, RecordKind,
