@@ -1,5 +1,5 @@
 //! What the benches measure: one type per measured module, made at a [`Scale`] and run piece by piece; and what the
-//! programs beside them share: flags and tables.
+//! programs beside them share: flags.
 //!
 //! Not the measuring itself, which is criterion's in `main.rs` and that of each program. Invariant: every body also
 //! runs at [`Scale::TINY`] inside `cargo test`, with its result checked, so that a bench cannot rot.
@@ -12,7 +12,6 @@ pub mod history;
 pub mod lanes;
 pub mod log;
 pub mod ranking;
-pub mod table;
 pub mod views;
 
 /// How much input a bench is made with.

@@ -1,4 +1,4 @@
-//! `highwater_ranking`: counting rows with four boards, at full tables.
+//! `highwater_ranking`: counting rows with seven boards, at full tables.
 //!
 //! Not markers or cuts. Invariant: all rows are of the engine's minute, so nothing piles up between two pieces.
 

@@ -16,7 +16,7 @@ const GROUPS: [(&str, &str); 7] = [
     ("Skew of their popularity", "zipf "),
     ("Every view of a new video", "every id new"),
     ("Producers, each a connection", "producers "),
-    ("Cores, two producers; the second core shares the load's CPU, so that only CPU time for a view is told", "cores "),
+    ("Cores; the last shares the load's CPU, so of its row only CPU time for a view says something", "cores "),
 ];
 
 const TINY: [&str; 4] = ["--videos=5000", "--prepared=60000", "--memory=512MiB", "--warm-up=100ms"];

@@ -1,9 +1,11 @@
 //! `loadgen run` on an engine, beside whatever else is measured of it.
 //!
-//! Invariant: the child does not outlive its handle, and a load that was not acknowledged in full is an error.
+//! Invariant: the child does not outlive its handle, and a load that was not acknowledged in full is an error; batches
+//! are as large as in the sweep.
 
 use crate::Bench;
 use anyhow::{Context, Result, bail};
+use highwater_loadgen::measure::BATCH_VIEWS;
 use highwater_loadgen::process::cpu;
 use highwater_loadgen::process::engine::Engine;
 use serde_json::Value;
@@ -32,6 +34,7 @@ impl Load {
             .arg(format!("--engine={}", engine.client()?.engine))
             .arg(format!("--ca={}", engine.ca()?))
             .arg(format!("--report={}", report.display()))
+            .arg(format!("--batch={BATCH_VIEWS}"))
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

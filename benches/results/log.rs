@@ -7,13 +7,14 @@ use crate::Bench;
 use crate::report::Report;
 use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
-use highwater_benches::table::{aligned, cells};
-use highwater_disk::UringLog;
+use highwater_disk::{FileDisk, UringLog};
 use highwater_loadgen::process::{cpu, engine::new_folder};
+use highwater_loadgen::table::{aligned, cells};
+use highwater_memory::AlignedBuffer;
 use highwater_proto::{ProducerId, Sequence};
 use highwater_storage::{
-    AppendRoom, DirectoryId, LogDevice, LogIdentity, LogLimits, LogNumber, LogWriter, PreparedSegment, RecordKind,
-    RecordMeta, SegmentNumber,
+    Access, AppendRoom, DirectoryId, Disk, LogDevice, LogIdentity, LogLimits, LogNumber, LogWriter, PreparedSegment,
+    RecordKind, RecordMeta, SegmentNumber,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::path::Path;
@@ -25,6 +26,9 @@ const DEPTHS: [usize; 3] = [1, 4, 8];
 const BATCH_BYTES: usize = (64 << 10) - 512;
 /// Segment files that are gone through in turn.
 const FILES: u64 = 12;
+
+/// Bytes of zeros that are written and synced at a time.
+const ZEROS: usize = 1 << 20;
 
 /// Longest latency told apart from longer ones: a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -48,8 +52,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Report> {
     let mut report = Report::default();
     report.say(format!(
         "The engine's own writer (`LogWriter`) and device (io_uring, direct, durable at completion) in files of {} MiB \
-         below `TMPDIR`, each written with zeros before, for {duration:?} each: depth is the groups in flight, latency \
-         from handing a group to the device until it is durable.",
+         below `TMPDIR`, each written with zeros before, past the system's cache, for {duration:?} each: depth is the \
+         groups in flight, latency from handing a group to the device until it is durable.",
         segment_bytes >> 20
     ));
     report.say(aligned(&lines, 0));
@@ -79,12 +83,15 @@ fn lines(segment_bytes: u64, duration: Duration) -> Result<Vec<Vec<String>>> {
     Ok(lines)
 }
 
-/// Files as the store prepares them: zeros written and durable.
+/// Files as the store prepares them: zeros written past the system's cache, durable.
 fn prepare(folder: &Path, segment_bytes: u64) -> Result<()> {
-    let zeros = vec![0; segment_bytes as usize];
+    let disk = FileDisk::open(folder)?;
+    let zeros = AlignedBuffer::zeroed(ZEROS);
     for number in 0..FILES {
-        let path = folder.join(name(number));
-        std::fs::write(&path, &zeros).and_then(|()| std::fs::File::open(&path)?.sync_all()).context("a segment")?;
+        let file = disk.open(&name(number), Access::CreateDirect).context("a segment cannot be made")?;
+        for offset in (0..segment_bytes).step_by(ZEROS) {
+            file.write_at(&zeros, offset).and_then(|()| file.sync()).context("a segment cannot be zeroed")?;
+        }
     }
     Ok(())
 }

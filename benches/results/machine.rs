@@ -5,8 +5,8 @@
 use crate::report::Report;
 use crate::{Bench, stamp};
 use anyhow::Result;
-use highwater_benches::table::{aligned, cells};
 use highwater_loadgen::machine::{Machine, kernel};
+use highwater_loadgen::table::{aligned, cells};
 use std::path::Path;
 use std::process::Command;
 

@@ -6,10 +6,10 @@
 use crate::Bench;
 use crate::report::Report;
 use anyhow::{Context, Result, anyhow};
-use highwater_benches::table::{aligned, cells};
 use highwater_benches::{Scale, batch, history, lanes, log, ranking};
 use highwater_loadgen::measure::median;
 use highwater_loadgen::process::cpu;
+use highwater_loadgen::table::{aligned, cells};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -10,9 +10,9 @@ use crate::load::{Load, number};
 use crate::oha::{Answers, Asking, CONNECTIONS, REMEDY, ask};
 use crate::report::Report;
 use anyhow::{Result, bail};
-use highwater_benches::table::{aligned, cells};
 use highwater_loadgen::measure::median;
 use highwater_loadgen::process::engine::{Engine, new_folder};
+use highwater_loadgen::table::{aligned, cells};
 use std::time::Duration;
 
 const LIST_ROWS: [u32; 3] = [10, 100, 1000];
@@ -139,15 +139,20 @@ impl Serving<'_> {
             bail!("the load had ended before the last question; its figures would be those of an idle engine");
         }
         let report = load.finish()?;
+        let late = if report["generator"]["valid"] == true {
+            ""
+        } else {
+            ", which is not the engine's alone, since the generator was late itself"
+        };
         let of = match self.bench.full_per_s {
             Some(_) => "the full rate of the sweep in compact encoding",
             None => "what this engine with its few videos takes",
         };
         Ok(format!(
-            "{}\n\nTaking views is {:.0} of them a second, half of {of}, acknowledged within {:.1} ms (p99). The engine's \
-             core, its HTTP thread and the fixed answer share the engine's CPU. `oha` and `loadgen`, which waits awake \
-             for the last 2 ms before a batch, share the load's: waiting for that CPU is in these latencies, and the \
-             fixed answer tells how much.",
+            "{}\n\nTaking views is {:.0} of them a second, half of {of}, acknowledged within {:.1} ms (p99){late}. The \
+             engine's core, its HTTP thread and the fixed answer share the engine's CPU. `oha` and `loadgen`, which \
+             waits awake for the last 2 ms before a batch, share the load's: waiting for that CPU is in these \
+             latencies, and the fixed answer tells how much.",
             aligned(&lines, 2),
             number(&report, "rate_per_s")?,
             number(&report, "ack_latency_us.p99")? / 1000.0,

@@ -10,9 +10,9 @@ use crate::report::Report;
 use crate::rules::{Stage, stage};
 use crate::samples::{self, Sample};
 use anyhow::{Result, bail};
-use highwater_benches::table::{aligned, cells};
 use highwater_loadgen::process::cpu::{Meter, tick};
 use highwater_loadgen::process::engine::Engine;
+use highwater_loadgen::table::{aligned, cells};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

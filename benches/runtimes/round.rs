@@ -38,6 +38,8 @@ pub(crate) struct Figures {
     pub(crate) ack_us_p50: f64,
     /// 99 of 100 batches took at most this, microseconds.
     pub(crate) ack_us_p99: f64,
+    /// The generator was late itself, so that the two above are not the engine's alone.
+    pub(crate) is_late: bool,
     /// Percent of one CPU without a connection.
     pub(crate) idle_percent: f64,
     /// Percent of one CPU with one subscriber, to which a snapshot goes each second.
@@ -69,6 +71,7 @@ fn measure(engine: &Engine, load: Load, idle: Duration) -> Result<Figures> {
         views_per_cpu_s: views / cpu_s,
         ack_us_p50: report.ack_latency_us.p50 as f64,
         ack_us_p99: report.ack_latency_us.p99 as f64,
+        is_late: report.generator.valid != Some(true),
         idle_percent,
         subscribed_percent,
         silences: engine.metric("highwater_silences_total")?,

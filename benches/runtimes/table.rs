@@ -3,8 +3,8 @@
 //! Invariant: it reads as a table in Markdown and, its columns being aligned, in a terminal.
 
 use crate::round::Figures;
-use highwater_benches::table::aligned;
 use highwater_loadgen::measure::median;
+use highwater_loadgen::table::aligned;
 
 /// A figure: its heading, decimals, and where it is.
 type Column = (&'static str, usize, fn(&Figures) -> f64);
@@ -26,7 +26,7 @@ type Statistic = (&'static str, fn(&[f64]) -> f64);
 const STATISTICS: [Statistic; 3] =
     [("median", median), ("min", |sorted| sorted[0]), ("max", |sorted| sorted[sorted.len() - 1])];
 
-/// The table, without a line end; every runtime has at least one round.
+/// The table and what it must not be taken for, without a line end; every runtime has at least one round.
 pub(crate) fn table(rows: &[(&str, Vec<Figures>)]) -> String {
     let mut cells: Vec<Vec<String>> = vec![["runtime", "over rounds"].map(str::to_owned).to_vec()];
     cells[0].extend(COLUMNS.map(|(heading, ..)| heading.to_owned()));
@@ -41,7 +41,14 @@ pub(crate) fn table(rows: &[(&str, Vec<Figures>)]) -> String {
             cells.push(line);
         }
     }
-    aligned(&cells, 2)
+    [vec![aligned(&cells, 2)], rows.iter().filter_map(late).collect()].concat().join("\n\n")
+}
+
+/// That the generator was late in rounds of a runtime.
+fn late((runtime, rounds): &(&str, Vec<Figures>)) -> Option<String> {
+    let late = rounds.iter().filter(|figures| figures.is_late).count();
+    let words = "the generator was late itself: these acknowledgement times are not the engine's alone";
+    (late > 0).then(|| format!("In {late} of {} rounds of {runtime} {words}.", rounds.len()))
 }
 
 #[cfg(test)]
@@ -55,6 +62,7 @@ mod tests {
             views_per_cpu_s: 1e6 / value,
             ack_us_p50: value,
             ack_us_p99: 10.0 * value,
+            is_late: value > 5.0,
             idle_percent: value / 10.0,
             subscribed_percent: value / 5.0,
             silences: 0.0,
@@ -64,7 +72,9 @@ mod tests {
     #[test]
     fn each_runtime_shows_median_least_and_most() {
         let three = [2.0, 1.0, 6.0].map(figures).to_vec();
-        let table = table(&[("glommio", three), ("thread", vec![figures(4.0)])]);
+        let text = table(&[("glommio", three), ("thread", vec![figures(4.0)])]);
+        let (table, late) = text.split_once("\n\n").unwrap();
+        assert!(late.starts_with("In 1 of 3 rounds of glommio ") && !late.contains("thread"), "{late}");
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 8, "{table}");
         assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");

@@ -23,7 +23,8 @@ use crate::zipf::VIDEOS_MAX;
 /// killed and started again is found soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Generates or replays views against a running Highwater, and verifies what it then serves.
+/// Generates or replays views against a running Highwater, or measures engines that it starts itself, and verifies what
+/// they then serve.
 ///
 /// Exit codes: 0 everything acknowledged and, where asked, verified; 1 not; 2 wrong usage.
 #[derive(Debug, Parser)]
@@ -70,7 +71,7 @@ pub struct TargetArgs {
     /// Private key (PEM) of --client-cert.
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     pub client_key: Option<PathBuf>,
-    /// Connections, each a producer of its own.
+    /// Connections, each a producer of its own. Batches go to whichever is free, so a core that stalls gets fewer.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
     pub producers: u16,
     /// Views per batch.
@@ -107,7 +108,7 @@ pub struct RunArgs {
     /// For how long views are made.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub duration: Duration,
-    /// Leave what is planned in the beginning out of latencies and rate.
+    /// Leave what is planned in the beginning out of latencies and rate; shorter than --duration.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = age)]
     pub warm_up: Duration,
     /// Make at least so many views ahead, up to 46 bytes each and more with longer user ids, and send their batches

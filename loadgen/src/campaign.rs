@@ -25,6 +25,8 @@ use crate::verify::{Verification, Verifier};
 pub(crate) struct Load<W> {
     pub(crate) workload: Mutex<W>,
     pub(crate) batch_views: u32,
+    /// Batches of one producer that may be unanswered, if the engine allows as many.
+    pub(crate) in_flight_max: u16,
     tally: Mutex<Tally>,
     failure: Mutex<Option<LoadError>>,
     failed: AtomicBool,
@@ -90,6 +92,7 @@ impl<W: Workload> Campaign<W> {
         let load = Arc::new(Load {
             workload: Mutex::new(workload),
             batch_views: target.batch_views,
+            in_flight_max: target.client.in_flight_max,
             tally: Mutex::new(tally),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),

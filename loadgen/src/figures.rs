@@ -1,7 +1,11 @@
 //! The figures of one stretch of load: counts, latencies, and how punctual the generator itself was.
 //!
-//! Latency is that of batches whose planned time lies behind the warm-up. Invariant: views sent = counted + duplicate +
-//! refused + those still without an answer.
+//! Latency and lateness are those of batches whose planned time lies behind the warm-up. A batch is late for the
+//! generator's own sake from its planned time, or from when the engine made room for it if that came later. What is not
+//! seen in that: how long an answer waited to be read, and a batch to be written, on a thread that was busy; the
+//! generator's CPU time tells of it.
+//!
+//! Invariant: views sent = counted + duplicate + refused + those still without an answer.
 
 use std::time::{Duration, Instant};
 
@@ -16,15 +20,17 @@ use crate::series::Series;
 /// Longest latency told apart from longer ones: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 const LATENCY_DIGITS: u8 = 3;
-/// A batch that leaves so long after its planned time is still on time: the timer has a grain of 1 ms.
-pub const PUNCTUAL: Duration = Duration::from_millis(2);
+/// A punctual generator's own lateness: that of 99 of 100 batches at most. Its timer has a grain of 1 ms.
+pub const LATE_P99_MAX: Duration = Duration::from_millis(2);
+/// That of 999 of 1000 at most.
+pub const LATE_P999_MAX: Duration = Duration::from_millis(10);
 
 /// Figures of one stretch of load.
 #[derive(Debug)]
 pub struct Figures {
     /// Microseconds from a batch's planned time to its acknowledgement.
     pub latency_us: Histogram<u64>,
-    /// Microseconds from a batch's planned time until it left, where the engine was not what held it up.
+    /// Microseconds that batches of a plan left late for the generator's own sake. Empty where nothing was planned.
     pub late_us: Histogram<u64>,
     /// Views handed to producers, each once.
     pub views_sent: u64,
@@ -56,8 +62,6 @@ pub struct Figures {
     measured_from: Instant,
     /// The first batch's planned time.
     began: Option<Instant>,
-    /// The engine held batches up, and no batch has been on time since.
-    excused: bool,
 }
 
 impl Figures {
@@ -84,24 +88,21 @@ impl Figures {
             last_acked_at: None,
             measured_from,
             began: None,
-            excused: false,
         })
     }
 
-    /// A batch leaves now. Whether a producer `had_room` for it tells who is to blame for the delay of it and of those
-    /// after it.
-    pub(crate) fn leave(&mut self, views: u64, planned_at: Instant, now: Instant, had_room: bool) {
+    /// A batch was handed to a producer.
+    pub(crate) fn send(&mut self, views: u64, planned_at: Instant) {
         self.views_sent += views;
         self.batches_sent += 1;
         self.began.get_or_insert(planned_at);
-        let late = now.saturating_duration_since(planned_at);
-        if late <= PUNCTUAL {
-            self.excused = false;
+    }
+
+    /// A batch of a plan left at a time, and could have since `room_at`.
+    pub(crate) fn leave(&mut self, planned_at: Instant, room_at: Instant, left_at: Instant) {
+        if planned_at >= self.measured_from {
+            self.late_us.saturating_record(micros(left_at.saturating_duration_since(planned_at.max(room_at))));
         }
-        if !self.excused && planned_at >= self.measured_from {
-            self.late_us.saturating_record(micros(late));
-        }
-        self.excused |= !had_room;
     }
 
     /// A batch was answered for.
@@ -152,10 +153,18 @@ impl Figures {
         self.measured_views as f64 / self.measured().as_secs_f64().max(1e-6)
     }
 
-    /// Whether the generator itself kept to the plan: at most one batch of a hundred left late for its own sake.
+    /// Microseconds within which so large a share of the batches left, of what was the generator's own part; `None`
+    /// where nothing was planned.
     #[must_use]
-    pub fn punctual(&self) -> bool {
-        self.late_us.value_at_quantile(0.99) <= micros(PUNCTUAL)
+    pub fn late_us_at(&self, quantile: f64) -> Option<u64> {
+        (!self.late_us.is_empty()).then(|| self.late_us.value_at_quantile(quantile))
+    }
+
+    /// Whether the generator itself kept to the plan; `None` where there was none.
+    #[must_use]
+    pub fn punctual(&self) -> Option<bool> {
+        let (p99, p999) = (self.late_us_at(0.99)?, self.late_us_at(0.999)?);
+        Some(p99 <= micros(LATE_P99_MAX) && p999 <= micros(LATE_P999_MAX))
     }
 }
 
@@ -171,45 +180,66 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// Batches planned each millisecond; `late_ms` and whether there was room, for each.
-    fn left(batches: &[(u64, bool)]) -> Figures {
+    /// Batches planned each millisecond; how late each left, and how long after its planned time there was room for it.
+    fn left(batches: &[(u64, u64)]) -> Figures {
         let start = Instant::now();
         let mut figures = Figures::new(start).unwrap();
-        for (number, &(late_ms, had_room)) in (0..).zip(batches) {
+        for (number, &(late_ms, room_ms)) in (0..).zip(batches) {
             let planned_at = start + Duration::from_millis(number);
-            figures.leave(10, planned_at, planned_at + Duration::from_millis(late_ms), had_room);
+            let after = |ms| planned_at + Duration::from_millis(ms);
+            figures.leave(planned_at, after(room_ms), after(late_ms));
         }
         figures
     }
 
     #[test]
     fn a_generator_that_falls_behind_for_its_own_sake_is_found() {
-        let on_time = vec![(1, true); 200];
-        assert!(left(&on_time).punctual());
+        let on_time = vec![(1, 0); 200];
+        assert_eq!(left(&on_time).punctual(), Some(true));
         let mut slow = on_time.clone();
-        slow.extend((0..50).map(|late_ms| (late_ms, true)));
+        slow.extend((0..50).map(|late_ms| (late_ms, 0)));
         let slow = left(&slow);
-        assert!(!slow.punctual());
-        assert_eq!((slow.views_sent, slow.late_us.len()), (2500, 250));
+        assert_eq!((slow.punctual(), slow.late_us.len()), (Some(false), 250));
     }
 
     #[test]
-    fn delays_behind_an_engine_that_has_no_room_are_not_its_own_until_it_is_on_time_again() {
-        let mut held_up = vec![(1, true); 200];
-        held_up.push((1, false));
-        held_up.extend((0..50).map(|behind| (60 - behind, true)));
-        assert!(left(&held_up).punctual());
-        held_up.push((1, true));
-        held_up.extend([(60, true); 10]);
-        assert!(!left(&held_up).punctual(), "on time once, then behind with room");
+    fn what_an_engine_without_room_held_up_is_not_the_generator_s() {
+        let mut held_up = vec![(1, 0); 200];
+        held_up.extend((0..50).map(|behind| (60 - behind, 59 - behind)));
+        assert_eq!(left(&held_up).punctual(), Some(true));
+    }
+
+    /// One moment without room once excused all batches behind it until one was on time, which a generator that is too
+    /// slow never is again.
+    #[test]
+    fn a_moment_without_room_excuses_nothing_behind_it() {
+        let mut behind = vec![(1, 0); 200];
+        behind.push((5, 5));
+        behind.extend((0..50).map(|number| (6 + number, 5)));
+        assert_eq!(left(&behind).punctual(), Some(false));
+    }
+
+    #[test]
+    fn one_batch_of_a_thousand_may_be_a_little_late_and_none_of_them_much() {
+        let with = |late: &[(u64, u64)]| left(&[&vec![(1, 0); 2000][..], late].concat()).punctual();
+        assert_eq!(with(&[(60, 0), (9, 0), (9, 0)]), Some(true));
+        assert_eq!(with(&[(60, 0), (60, 0), (60, 0)]), Some(false));
+    }
+
+    #[test]
+    fn of_nothing_planned_nothing_is_said() {
+        let start = Instant::now();
+        let mut figures = Figures::new(start).unwrap();
+        figures.send(10, start);
+        assert_eq!((figures.views_sent, figures.punctual(), figures.late_us_at(0.99)), (10, None, None));
     }
 
     #[test]
     fn the_warm_up_is_not_measured() {
         let start = Instant::now();
         let mut figures = Figures::new(start + Duration::from_secs(1)).unwrap();
-        figures.leave(10, start, start + Duration::from_secs(5), true);
+        figures.send(10, start);
+        figures.leave(start, start, start + Duration::from_secs(5));
         assert_eq!((figures.views_sent, figures.late_us.len()), (10, 0));
-        assert!(figures.punctual());
     }
 }

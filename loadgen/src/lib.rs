@@ -30,6 +30,7 @@ pub mod run;
 pub mod seconds;
 pub mod send;
 pub mod series;
+pub mod table;
 pub mod tally;
 pub mod verify;
 pub mod zipf;

@@ -56,11 +56,8 @@ fn conclude(outcome: &Outcome, report: Option<&Path>) -> Result<ExitCode, LoadEr
     for difference in &outcome.differences {
         eprintln!("loadgen: differs: {difference}");
     }
-    if !outcome.report.generator.valid {
-        let late = outcome.report.generator.late_us_p99;
-        eprintln!(
-            "loadgen: the generator itself was {late} us behind its plan (p99): latencies are not the engine's alone"
-        );
+    if let Some(complaint) = outcome.report.generator.complaint() {
+        eprintln!("loadgen: {complaint}");
     }
     if let Some(error) = &outcome.failure {
         return Ok(refuse(error));

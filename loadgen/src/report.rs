@@ -11,7 +11,7 @@ use highwater_proto::ViewRefusal;
 use serde::Serialize;
 
 use crate::error::LoadError;
-use crate::figures::Figures;
+use crate::figures::{Figures, LATE_P99_MAX, LATE_P999_MAX};
 use crate::machine::{self, Machine};
 use crate::send::Start;
 use crate::series::Second;
@@ -34,28 +34,45 @@ pub struct AckLatency {
     pub max: u64,
 }
 
-/// Whether the generator kept to its plan: else latencies are its own as much as the engine's.
+/// Whether the generator kept to its plan: else latencies are its own as much as the engine's. Where batches leave as
+/// fast as the engine answers there is no plan, and all but the CPU time is null.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Punctuality {
-    /// 99 of 100 batches left at most so long after their planned time, where the engine was not what held them up,
-    /// microseconds.
-    pub late_us_p99: u64,
+    /// 99 of 100 batches left at most so long after their planned time, or after the engine made room for them if that
+    /// came later, microseconds.
+    pub late_us_p99: Option<u64>,
+    /// 999 of 1000.
+    pub late_us_p999: Option<u64>,
     /// The latest.
-    pub late_us_max: u64,
+    pub late_us_max: Option<u64>,
     /// CPU time of the generator, in percent of one CPU.
     pub cpu_percent: f64,
-    /// Whether `late_us_p99` is within 2 ms; if not, the run says nothing about the engine.
-    pub valid: bool,
+    /// Whether the first is within 2 ms and the second within 10 ms; if not, the run says nothing about the engine.
+    pub valid: Option<bool>,
 }
 
 impl Punctuality {
     pub(crate) fn of(figures: &Figures, cpu_percent: f64) -> Self {
         Self {
-            late_us_p99: figures.late_us.value_at_quantile(0.99),
-            late_us_max: figures.late_us.max(),
+            late_us_p99: figures.late_us_at(0.99),
+            late_us_p999: figures.late_us_at(0.999),
+            late_us_max: figures.late_us_at(1.0),
             cpu_percent,
             valid: figures.punctual(),
         }
+    }
+
+    /// How late the generator itself was, if that was too late, in words.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let (Some(false), Some(p99), Some(p999)) = (self.valid, self.late_us_p99, self.late_us_p999) else {
+            return None;
+        };
+        let (p99_max, p999_max) = (LATE_P99_MAX.as_micros(), LATE_P999_MAX.as_micros());
+        Some(format!(
+            "the generator itself was {p99} us late (p99; at most {p99_max} are allowed) and {p999} us (p99.9; \
+             {p999_max}): latencies are not the engine's alone; lower the rate or give it a CPU of its own"
+        ))
     }
 }
 

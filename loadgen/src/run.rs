@@ -27,7 +27,7 @@ pub struct RunOptions {
     pub rate: Rate,
     /// For how long views are made; answers are waited for beyond it.
     pub duration: Duration,
-    /// What is planned within so much of it is sent, but in no latency and no rate.
+    /// What is planned within so much of it is sent, but in no latency and no rate; less than `duration`.
     pub warm_up: Duration,
     /// At least so many views are made ahead, and their batches sent over and over; 0 generates each as it is sent.
     pub prepared: u64,
@@ -49,6 +49,16 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps the load from starting; later failures are in the outcome.
 pub fn run(options: &RunOptions, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
+    if options.warm_up >= options.duration {
+        return Err(LoadError::Option {
+            option: "warm-up",
+            value: format!("{:?}", options.warm_up),
+            reason: format!(
+                "it leaves nothing of --duration={:?} to be measured; give a shorter one",
+                options.duration
+            ),
+        });
+    }
     let generator = ViewGenerator::with_user_bytes(options.videos, options.zipf, options.seed, options.user_bytes)?;
     let plan = Plan::new(options.rate, options.duration, options.target.batch_views)?;
     if options.prepared == 0 {

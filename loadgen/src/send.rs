@@ -176,6 +176,8 @@ pub(crate) async fn produce<W: Workload>(
     let batch = BatchBuilder::new(load.batch_views, producer.welcome().batch_bytes_max);
     let mut batch = batch.with_encodings(producer.encodings());
     let mut reconnects = u64::from(producer.reconnects());
+    let room = load.in_flight_max.min(producer.welcome().in_flight_batches_max);
+    load.tally().open(index, room, start.instant);
     for token in 0.. {
         let mut rows = load.tally().rows();
         let next = {
@@ -185,28 +187,29 @@ pub(crate) async fn produce<W: Workload>(
         let Some(Next { due, recurring: number }) = next else {
             break;
         };
-        let planned_at = match due {
-            Due::AtOnce => Instant::now(),
-            Due::After(wait) => start.instant + wait,
+        let due_at = match due {
+            Due::AtOnce => None,
+            Due::After(wait) => Some(start.instant + wait),
         };
+        let planned_at = due_at.unwrap_or_else(Instant::now);
         if !wait_until(planned_at, load).await {
             break;
         }
-        let had_room = producer.has_room();
         let views = match (number, &recurring) {
             (Some((number, timestamp_ms)), Some(recurring)) => {
                 let views = recurring.videos(number).len() as u64;
-                load.tally().send(index, token, Views::Recurring { number, timestamp_ms }, planned_at, had_room);
+                load.tally().send(index, token, Views::Recurring { number, timestamp_ms }, planned_at);
                 producer.send_prepared(recurring.batch(number), timestamp_ms, token).await?;
                 views
             }
             _ => {
                 let views = rows.len() as u64;
-                load.tally().send(index, token, Views::Rows(rows), planned_at, had_room);
+                load.tally().send(index, token, Views::Rows(rows), planned_at);
                 producer.send(&mut batch, token).await?;
                 views
             }
         };
+        load.tally().leave(index, due_at, Instant::now());
         load.progress.sent(views);
         let seen = u64::from(producer.reconnects());
         load.progress.reconnected(seen - reconnects);

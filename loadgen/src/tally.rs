@@ -1,7 +1,7 @@
 //! The books of a load: what was sent and has no answer yet, what is known of everything sent so far.
 //!
-//! It neither sends nor judges. Invariant: each answer is held to the batch that it is for, so the oracle has exactly
-//! what the engine says it has.
+//! It neither sends nor judges. Invariants: each answer is held to the batch that it is for, so the oracle has exactly
+//! what the engine says it has; each answer makes room for one batch, and each batch that leaves takes the oldest room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +41,14 @@ struct Unanswered {
     planned_at: Instant,
 }
 
+/// One producer's batches without an answer, and its room for further ones.
+#[derive(Debug, Default)]
+struct Window {
+    unanswered: VecDeque<Unanswered>,
+    /// Since when there has been room, a time for each batch that fits, the oldest first.
+    room_since: VecDeque<Instant>,
+}
+
 /// Books of one load.
 #[derive(Debug)]
 pub struct Tally {
@@ -50,7 +58,7 @@ pub struct Tally {
     pub figures: Figures,
     /// The first epoch that holds everything acknowledged.
     pub visible_epoch: Epoch,
-    unanswered: Vec<VecDeque<Unanswered>>,
+    windows: Vec<Window>,
     spare: Vec<Vec<Row>>,
     videos_seen: Vec<u64>,
     recurring: Option<Arc<Recurring>>,
@@ -77,7 +85,7 @@ impl Tally {
             oracle,
             figures: Figures::new(Instant::now())?,
             visible_epoch: Epoch(0),
-            unanswered: (0..producers).map(|_| VecDeque::new()).collect(),
+            windows: (0..producers).map(|_| Window::default()).collect(),
             spare: Vec::new(),
             videos_seen: vec![0; (video_count as usize).div_ceil(64)],
             recurring,
@@ -100,8 +108,15 @@ impl Tally {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// A batch leaves by a producer, which has room for it or has not; `token` is what its fate will bear.
-    pub fn send(&mut self, producer: u16, token: u64, views: Views, planned_at: Instant, had_room: bool) {
+    /// A producer begins a stretch of load, with room for so many batches.
+    pub fn open(&mut self, producer: u16, batches: u16, now: Instant) {
+        let room = &mut self.windows[usize::from(producer)].room_since;
+        room.clear();
+        room.extend(std::iter::repeat_n(now, usize::from(batches)));
+    }
+
+    /// A batch is handed to a producer; `token` is what its fate will bear.
+    pub fn send(&mut self, producer: u16, token: u64, views: Views, planned_at: Instant) {
         let view_count = match &views {
             Views::Rows(rows) => {
                 rows.iter().for_each(|row| see(&mut self.videos_seen, row.video));
@@ -109,8 +124,18 @@ impl Tally {
             }
             Views::Recurring { number, .. } => self.see_recurring(*number),
         };
-        self.figures.leave(view_count, planned_at, Instant::now(), had_room);
-        self.unanswered[usize::from(producer)].push_back(Unanswered { token, views, view_count, planned_at });
+        self.figures.send(view_count, planned_at);
+        let window = &mut self.windows[usize::from(producer)];
+        window.unanswered.push_back(Unanswered { token, views, view_count, planned_at });
+    }
+
+    /// A batch has left by a producer; `planned_at` is none if it was not to leave at a time.
+    pub fn leave(&mut self, producer: u16, planned_at: Option<Instant>, left_at: Instant) {
+        let room_at = self.windows[usize::from(producer)].room_since.pop_front();
+        if let Some(planned_at) = planned_at {
+            // Room of unknown age has been there all along: the generator is not excused by it.
+            self.figures.leave(planned_at, room_at.unwrap_or(planned_at), left_at);
+        }
     }
 
     /// Looks at a recurring batch's videos the first time; returns how many views it holds.
@@ -128,7 +153,9 @@ impl Tally {
     /// # Errors
     /// [`LoadError::Contradiction`] if it is not the producer's oldest batch or speaks of other views than were sent.
     pub fn settle(&mut self, producer: u16, fate: &Fate) -> Result<(), LoadError> {
-        let batch = self.unanswered[usize::from(producer)].pop_front();
+        let window = &mut self.windows[usize::from(producer)];
+        window.room_since.push_back(fate.acked_at);
+        let batch = window.unanswered.pop_front();
         let Some(batch) = batch.filter(|batch| batch.token == fate.token) else {
             let text = format!("producer {producer} got an answer to its batch {} out of turn", fate.token);
             return Err(LoadError::Contradiction(text));
@@ -205,7 +232,7 @@ mod tests {
     fn a_settled_batch_is_in_every_figure_and_in_the_oracle_without_its_refused_views() {
         let mut tally = Tally::new(1, 100, None, true).unwrap();
         tally.begin(Instant::now() - Duration::from_secs(1)).unwrap();
-        tally.send(0, 0, Views::Rows(rows()), Instant::now() - Duration::from_millis(5), true);
+        tally.send(0, 0, Views::Rows(rows()), Instant::now() - Duration::from_millis(5));
         assert!(!tally.figures.all_acked());
         tally.settle(0, &fate(0, 0, 3)).unwrap();
         let figures = &tally.figures;
@@ -222,9 +249,42 @@ mod tests {
     fn answers_that_contradict_what_was_sent_are_errors() {
         let mut tally = Tally::new(1, 100, None, false).unwrap();
         assert!(tally.settle(0, &fate(0, 3, 0)).is_err(), "nothing was sent");
-        tally.send(0, 0, Views::Rows(rows()), Instant::now(), true);
+        tally.send(0, 0, Views::Rows(rows()), Instant::now());
         assert!(tally.settle(0, &fate(0, 2, 0)).is_err(), "views do not add up");
-        tally.send(0, 1, Views::Rows(rows()), Instant::now(), true);
+        tally.send(0, 1, Views::Rows(rows()), Instant::now());
         assert!(tally.settle(0, &fate(2, 3, 0)).is_err(), "another batch's token");
+    }
+
+    #[test]
+    fn each_answer_makes_room_for_one_batch_from_then_on() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut tally = Tally::new(1, 100, None, false).unwrap();
+        tally.begin(start).unwrap();
+        tally.open(0, 2, start);
+        let mut send = |token, planned_ms, left_ms, answered_ms: &[(u64, u64)]| {
+            tally.send(0, token, Views::Rows(rows()), at(planned_ms));
+            for &(token, ms) in answered_ms {
+                tally.settle(0, &Fate { acked_at: at(ms), ..fate(token, 3, 0) }).unwrap();
+            }
+            tally.leave(0, Some(at(planned_ms)), at(left_ms));
+            tally.figures.late_us.max() / 1000
+        };
+        assert_eq!(send(0, 10, 11, &[]), 1, "room from the beginning");
+        assert_eq!(send(1, 11, 13, &[]), 2);
+        assert_eq!(send(2, 12, 51, &[(0, 50)]), 2, "38 ms without room, 1 ms late");
+        assert_eq!(send(3, 13, 54, &[(1, 51), (2, 52)]), 3, "room came with the answer to batch 1");
+        assert_eq!(send(4, 14, 62, &[]), 10, "and to batch 2, which was not the engine's delay any more");
+    }
+
+    #[test]
+    fn what_leaves_without_a_plan_takes_room_and_is_never_late() {
+        let start = Instant::now();
+        let mut tally = Tally::new(1, 100, None, false).unwrap();
+        tally.begin(start).unwrap();
+        tally.open(0, 1, start);
+        tally.send(0, 0, Views::Rows(rows()), start);
+        tally.leave(0, None, start + Duration::from_secs(1));
+        assert_eq!((tally.figures.punctual(), tally.windows[0].room_since.len()), (None, 0));
     }
 }

@@ -144,6 +144,35 @@ fn a_run_at_a_set_rate_is_counted_to_the_last_view() {
     let logged = payload_bytes(&engine);
     assert_eq!(report.bytes_per_view, logged as f64 / 20_000.0);
     assert!(report.ack_latency_us.max >= report.ack_latency_us.p50);
+    assert!(report.generator.valid.is_some() && report.generator.late_us_max.is_some(), "{:?}", report.generator);
+}
+
+/// A load without a plan once counted as punctual, whatever the generator did.
+#[test]
+fn whether_a_load_as_fast_as_is_answered_was_punctual_is_not_said() {
+    let engine = Engine::start();
+    let options = RunOptions { rate: Rate::Max, duration: Duration::from_millis(200), ..run_options(&engine, None) };
+    let outcome = run(&options, &Progress::new()).unwrap();
+    assert!(outcome.succeeded() && outcome.report.views_acked > 0, "{:?}", outcome.failure);
+    let json: serde_json::Value = serde_json::from_str(&outcome.report.to_json().unwrap()).unwrap();
+    for key in ["valid", "late_us_p99", "late_us_p999", "late_us_max"] {
+        assert!(json["generator"].get(key).is_some_and(serde_json::Value::is_null), "{key}: {json}");
+    }
+    assert!(json["generator"]["cpu_percent"].as_f64().unwrap() > 0.0, "{json}");
+}
+
+#[test]
+fn an_engine_that_makes_no_room_is_not_the_generator_s_fault() {
+    let engine = Engine::start();
+    // The refused batch is sent again after ten pauses of 30 ms, and all behind it wait.
+    engine.book.lock().unwrap().refuse = Some((5, BatchRefusal::DiskFull, 10));
+    let mut options = run_options(&engine, None);
+    options.target.producers = 1;
+    options.target.client.in_flight_max = 1;
+    let report = run(&options, &Progress::new()).unwrap().report;
+    assert_eq!((report.views_acked, report.retries), (20_000, 10));
+    let (late, acked) = (report.generator.late_us_max.unwrap(), report.ack_latency_us.max);
+    assert!(acked >= 300_000 && late < acked / 2, "{late} us late, {acked} us until the answer");
 }
 
 #[test]
@@ -327,5 +356,11 @@ fn the_command_line_reports_and_exits_as_promised() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("already holds views"));
     assert_eq!(loadgen(&["run", &address, &ca, "--rate=1", "--duration=100ms"]).status.code(), Some(2));
     assert_eq!(loadgen(&["run", &address]).status.code(), Some(2));
+    for warm_up in ["--warm-up=1s", "--warm-up=2s"] {
+        let unmeasured = loadgen(&["run", &address, &ca, "--duration=1s", warm_up]);
+        let said = String::from_utf8_lossy(&unmeasured.stderr);
+        assert_eq!((unmeasured.status.code(), unmeasured.stdout.len()), (Some(2), 0), "{said}");
+        assert!(said.contains(warm_up) && said.contains("--duration=1s"), "{said}");
+    }
     assert_eq!(loadgen(&["--help"]).status.code(), Some(0));
 }

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::median;
 use super::session::{LoadArgs, Session, Stage};
-use super::{median, table};
 use crate::args::rate;
 use crate::error::LoadError;
 use crate::pace::Rate;
 use crate::process::engine::find_binary;
+use crate::table::{aligned, cells};
 
 /// `loadgen compare`.
 #[derive(Debug, Args)]
@@ -37,13 +38,14 @@ pub struct CompareArgs {
 /// A figure: its heading and where it is.
 type Figure = (&'static str, fn(&Stage) -> f64);
 
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     ("views/s", |stage| stage.rate_per_s),
     ("engine CPU s/M views", |stage| stage.engine_cpu_s_per_million_views),
     ("ack p50 us", |stage| stage.ack_latency_us.p50 as f64),
     ("ack p99 us", |stage| stage.ack_latency_us.p99 as f64),
     ("ack p99.9 us", |stage| stage.ack_latency_us.p999 as f64),
     ("ack max us", |stage| stage.ack_latency_us.max as f64),
+    ("load CPU %", |stage| stage.generator.cpu_percent),
     ("resident MiB", |stage| (stage.engine_resident_bytes >> 20) as f64),
 ];
 
@@ -65,12 +67,9 @@ pub fn compare(arguments: &CompareArgs) -> Result<(), LoadError> {
             let stage = session.measure(arguments.rate)?;
             session.finish()?;
             let name = ["A", "B"][side];
-            if !stage.generator.valid {
-                let late = stage.generator.late_us_p99;
-                return Err(LoadError::Measurement(format!(
-                    "in round {} of {name} the generator itself was {late} us behind its plan; lower --rate",
-                    number + 1
-                )));
+            if let Some(complaint) = stage.generator.complaint() {
+                let round = number + 1;
+                return Err(LoadError::Measurement(format!("in round {round} of {name} {complaint}")));
             }
             eprintln!(
                 "round {} of {}, {name}: {:.0} views/s, {:.3} CPU s per million, p99 {} us",
@@ -106,10 +105,38 @@ fn report([a, b]: &[Vec<Stage>; 2]) -> String {
             spread(&b),
         ]
     };
-    let rows: Vec<Vec<String>> = FIGURES.iter().map(row).collect();
-    table(&["median of rounds", "A", "B", "B/A", "A from least to most", "B from least to most"], &rows)
+    let headings = ["median of rounds", "A", "B", "B/A", "A from least to most", "B from least to most"];
+    let mut lines = vec![cells(&headings)];
+    lines.extend(FIGURES.iter().map(row));
+    aligned(&lines, 1)
 }
 
 fn short(value: f64) -> String {
     if value < 100.0 { format!("{value:.3}") } else { format!("{value:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::session::tests::stage;
+
+    #[test]
+    fn each_figure_has_its_medians_and_their_ratio() {
+        let rounds = |p50: [u64; 3]| {
+            p50.map(|p50| {
+                let mut stage = stage(0.0, None, None);
+                stage.ack_latency_us.p50 = p50;
+                stage
+            })
+            .to_vec()
+        };
+        let table = report(&[rounds([300, 100, 200]), rounds([100, 900, 400])]);
+        assert_eq!(table.lines().count(), 2 + FIGURES.len());
+        let row = |name: &str| -> Vec<String> {
+            let row = table.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap();
+            row.split('|').skip(2).map(|cell| cell.trim().to_owned()).collect()
+        };
+        assert_eq!(row("ack p50 us")[..5], ["200", "400", "2.000", "100 to 300", "100 to 900"]);
+        assert_eq!(row("load CPU %")[..3], ["61.000", "61.000", "1.000"]);
+    }
 }

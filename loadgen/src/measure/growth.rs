@@ -9,15 +9,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::session::{LoadArgs, Session, Stage};
-use super::table;
 use crate::error::LoadError;
 use crate::pace::Rate;
 use crate::process::engine::find_binary;
+use crate::table::{aligned, cells};
 
 /// Views made ahead for each video, so that few videos do not need as many as many do.
 const VIEWS_OF_A_VIDEO: u64 = 8;
 /// Views made ahead at least, so that batches differ.
 const PREPARED_MIN: u64 = 4_000_000;
+
+/// Producers of the rows that differ in cores. A producer's core follows from its id, which is drawn at random: of two
+/// producers both are on one of two cores in every second run, of 16 all in one of 32 768.
+const PRODUCERS_OF_CORES: u16 = 16;
 
 /// `loadgen growth`.
 #[derive(Debug, Args)]
@@ -57,32 +61,33 @@ pub fn growth(arguments: &GrowthArgs) -> Result<(), LoadError> {
         });
     }
     arguments.load.confine()?;
-    let mut rows = Vec::new();
+    let mut lines = vec![cells(&HEADINGS)];
     for variation in variations {
         let prepared = variation.load.prepare()?;
         let (mut session, filling) = Session::start(&variation.load, binary.clone(), &prepared)?;
         let stage = if variation.all_new { filling } else { session.measure(Rate::Max)? };
         let distinct = session.finish()?.report.distinct_videos;
         eprintln!("{}: {:.0} views/s", variation.name, stage.rate_per_s);
-        rows.push(row(&variation.name, distinct, &stage));
+        lines.push(line(&variation.name, distinct, &stage));
     }
-    let headings = [
-        "load",
-        "distinct videos",
-        "views/s",
-        "engine CPU ns/view",
-        "engine CPU %",
-        "load CPU %",
-        "ack p50 ms",
-        "p99",
-        "bytes/view",
-        "engine MiB",
-    ];
-    println!("{}", table(&headings, &rows));
+    println!("{}", aligned(&lines, 1));
     Ok(())
 }
 
-fn row(name: &str, distinct_videos: u64, stage: &Stage) -> Vec<String> {
+const HEADINGS: [&str; 10] = [
+    "load",
+    "distinct videos",
+    "views/s",
+    "engine CPU ns/view",
+    "engine CPU %",
+    "load CPU %",
+    "ack p50 ms",
+    "p99",
+    "bytes/view",
+    "engine MiB",
+];
+
+fn line(name: &str, distinct_videos: u64, stage: &Stage) -> Vec<String> {
     vec![
         name.to_owned(),
         distinct_videos.to_string(),
@@ -121,12 +126,14 @@ fn variations(base: &LoadArgs) -> Vec<Variation> {
     for producers in [2, 10, 100, 1000] {
         add(format!("producers {producers}"), false, &|load| load.producers = producers);
     }
-    // Two producers, so that each of two cores has one.
-    let both = |cpus: Vec<usize>| move |load: &mut LoadArgs| (load.producers, load.engine_cpus) = (2, cpus.clone());
-    add(format!("cores {}", base.engine_cpus.len()), false, &both(base.engine_cpus.clone()));
+    let on = |cpus: Vec<usize>| {
+        move |load: &mut LoadArgs| (load.producers, load.engine_cpus) = (PRODUCERS_OF_CORES, cpus.clone())
+    };
+    let producers = format!("{PRODUCERS_OF_CORES} producers");
+    add(format!("cores {}, {producers}", base.engine_cpus.len()), false, &on(base.engine_cpus.clone()));
     if !base.engine_cpus.contains(&base.load_cpu) {
         let cpus = [&base.engine_cpus[..], &[base.load_cpu]].concat();
-        add(format!("cores {}, one on the load's CPU", cpus.len()), false, &both(cpus));
+        add(format!("cores {}, {producers}, one on the load's CPU", cpus.len()), false, &on(cpus));
     }
     rows
 }

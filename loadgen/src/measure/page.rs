@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use super::session::Stage;
 use super::sweep::Sweep;
+use crate::series::Second;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 280.0;
@@ -30,11 +31,11 @@ struct Line {
 pub(super) fn html(sweep: &Sweep) -> String {
     let knee = sweep.knee_per_s.map_or("no rate was held".to_owned(), |knee| format!("knee at {knee} views/s"));
     let limit_ms = sweep.p99_max_us as f64 / 1000.0;
-    let held = sweep.stages.iter().filter(|stage| stage.generator.valid);
+    let valid = sweep.stages.iter().filter(|stage| stage.generator.valid == Some(true));
     let by_rate = |name, colour, figure: fn(&Stage) -> u64| Line {
         name,
         colour,
-        points: held
+        points: valid
             .clone()
             .map(|stage| (stage.planned_per_s.unwrap_or(0) as f64 / 1e6, figure(stage) as f64 / 1000.0))
             .collect(),
@@ -45,16 +46,11 @@ pub(super) fn html(sweep: &Sweep) -> String {
         by_rate("p99.9", "#8250df", |stage| stage.ack_latency_us.p999),
         by_rate("p99.99", "#bf8700", |stage| stage.ack_latency_us.p9999),
     ];
-    let seconds: Vec<_> = [&sweep.filling, &sweep.full]
-        .into_iter()
-        .chain(&sweep.stages)
-        .flat_map(|stage| &stage.seconds)
-        .zip(0_u32..)
-        .collect();
-    let by_second = |name, colour, figure: fn(&crate::series::Second) -> f64| Line {
+    let seconds = in_time([&sweep.filling, &sweep.full].into_iter().chain(&sweep.stages));
+    let by_second = |name, colour, figure: fn(&Second) -> f64| Line {
         name,
         colour,
-        points: seconds.iter().map(|(second, at)| (f64::from(*at), figure(second))).collect(),
+        points: seconds.iter().map(|&(at_s, second)| (at_s, figure(second))).collect(),
     };
     let rates = [by_second("million views/s", "#0969da", |second| second.views as f64 / 1e6)];
     let over_time = [
@@ -67,7 +63,7 @@ pub(super) fn html(sweep: &Sweep) -> String {
          <title>Highwater: {knee}</title>\n<style>{STYLE}</style>\n<h1>{knee}</h1>\n\
          <p>{} on Linux {}, commit {}; {:.1} bytes per view, {} distinct videos, lists verified: {}.</p>\n\
          <p><code>{}</code></p>\n<h2>Acknowledgement by rate</h2>\n{}\n<h2>Second by second</h2>\n\
-         <p>The engine is filled, loaded as fast as it answers, then at rising rates, one after the other.</p>\n{}\n{}\n</html>\n",
+         <p>The engine is filled, loaded as fast as it answers, then at shares of that rate, then around the knee.</p>\n{}\n{}\n</html>\n",
         escape(&sweep.machine.cpu),
         escape(&sweep.kernel),
         escape(sweep.commit),
@@ -76,9 +72,17 @@ pub(super) fn html(sweep: &Sweep) -> String {
         sweep.verified,
         escape(&sweep.command_line.join(" ")),
         plot("million views/s planned", "ms", &latencies, Some(limit_ms)),
-        plot("s of load", "million views/s", &rates, None),
-        plot("s of load", "ms", &over_time, Some(limit_ms)),
+        plot("s", "million views/s", &rates, None),
+        plot("s", "ms", &over_time, Some(limit_ms)),
     )
+}
+
+/// The seconds of all stretches in the order of time, each with its time since the beginning of the first, in seconds.
+fn in_time<'a>(stages: impl Iterator<Item = &'a Stage>) -> Vec<(f64, &'a Second)> {
+    let of = |stage: &'a Stage| stage.seconds.iter().map(|second| (stage.began_s + second.second as f64, second));
+    let mut seconds: Vec<(f64, &Second)> = stages.flat_map(of).collect();
+    seconds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    seconds
 }
 
 /// A plot with a line for each figure. What is beyond ten times its limit is cut off, so that the rest can be read.
@@ -135,6 +139,17 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::session::tests::stage;
+
+    /// Stages are kept in the order of their rates: drawn like that, the time axis went back and forth.
+    #[test]
+    fn time_goes_on_where_rates_do_not() {
+        let mut high = stage(20.5, Some(1000), Some(true));
+        high.seconds = vec![Second { second: 0, ..high.seconds[0] }, Second { second: 2, ..high.seconds[0] }];
+        let stages = [stage(30.0, Some(500), Some(true)), stage(10.0, Some(800), Some(false)), high];
+        let times: Vec<f64> = in_time(stages.iter()).iter().map(|(at_s, _)| *at_s).collect();
+        assert_eq!(times, [10.0, 20.5, 22.5, 30.0]);
+    }
 
     #[test]
     fn lines_stay_within_the_plot_and_texts_are_escaped() {

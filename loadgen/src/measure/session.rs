@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use highwater_proto::BATCH_VIEWS_MAX;
@@ -26,6 +26,13 @@ use crate::send::{Encoding, PRODUCERS_MAX, Target};
 use crate::series::Second;
 use crate::zipf::{VIDEOS_MAX, ViewGenerator};
 
+/// Views in a batch of every measurement, unless told otherwise: as many as may be.
+pub const BATCH_VIEWS: u32 = BATCH_VIEWS_MAX;
+/// Batches that a stretch at a set rate should have, so that 99 of 100 are told by more than the slowest one.
+const BATCHES_MIN: u64 = 300;
+/// Most times its duration that it goes on for them.
+const LENGTHENED_MAX: u32 = 3;
+
 /// The engine and the load of a measurement.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
@@ -41,11 +48,11 @@ pub struct LoadArgs {
     /// What the engine's --runtime is given.
     #[arg(long, value_name = "NAME", default_value = "thread")]
     pub runtime: String,
-    /// Connections, each a producer of its own.
+    /// Connections, each a producer of its own. Batches go to whichever is free, so a core that stalls gets fewer.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(PRODUCERS_MAX)))]
     pub producers: u16,
     /// Views per batch.
-    #[arg(long, value_name = "VIEWS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
+    #[arg(long, value_name = "VIEWS", default_value_t = BATCH_VIEWS, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_VIEWS_MAX)))]
     pub batch: u32,
     /// Distinct videos.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(VIDEOS_MAX)))]
@@ -64,7 +71,8 @@ pub struct LoadArgs {
     /// before anything is measured.
     #[arg(long, value_name = "VIEWS", default_value_t = 80_000_000, value_parser = clap::value_parser!(u64).range(1..=PREPARED_MAX))]
     pub prepared: u64,
-    /// How long each stretch of load is measured.
+    /// How long each stretch of load is measured; at set rates so low that it has less than 300 batches, up to three
+    /// times as long.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub duration: Duration,
     /// What is planned at the beginning of each stretch and left out of latencies and rate.
@@ -103,6 +111,14 @@ impl LoadArgs {
         Ok(Prepared { generator, recurring })
     }
 
+    /// How long a stretch at a rate is measured.
+    fn length(&self, rate: Rate) -> Duration {
+        let Rate::PerSecond(rate_per_s) = rate else { return self.duration };
+        let views = BATCHES_MIN * u64::from(self.batch);
+        let enough = Duration::from_secs_f64(views as f64 / rate_per_s as f64);
+        self.duration.max(enough.min(self.duration.saturating_mul(LENGTHENED_MAX)))
+    }
+
     pub(super) fn setup(&self, binary: PathBuf) -> Setup {
         Setup { binary, cpus: self.engine_cpus.clone(), memory: self.memory.clone() }
     }
@@ -111,6 +127,8 @@ impl LoadArgs {
 /// What one stretch of load gave.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stage {
+    /// Seconds from the beginning of the filling to that of this stretch.
+    pub began_s: f64,
     /// Views planned each second; null for as fast as the engine answers.
     pub planned_per_s: Option<u64>,
     /// Views acknowledged each second after the warm-up.
@@ -119,6 +137,8 @@ pub struct Stage {
     pub views: u64,
     /// Bytes of batch payloads per view.
     pub bytes_per_view: f64,
+    /// Batches that latency is of.
+    pub batches: u64,
     /// From a batch's planned time to its acknowledgement.
     pub ack_latency_us: AckLatency,
     /// The generator itself.
@@ -143,7 +163,7 @@ impl Stage {
     pub fn held(&self, p99_max: Duration) -> bool {
         let planned = self.planned_per_s.map_or(0.0, |planned| planned as f64);
         let p99_max = u64::try_from(p99_max.as_micros()).unwrap_or(u64::MAX);
-        self.generator.valid && self.rate_per_s >= 0.99 * planned && self.ack_latency_us.p99 <= p99_max
+        self.generator.valid == Some(true) && self.rate_per_s >= 0.99 * planned && self.ack_latency_us.p99 <= p99_max
     }
 }
 
@@ -152,6 +172,7 @@ pub(super) struct Session {
     engine: Engine,
     campaign: Campaign<Recurred>,
     arguments: LoadArgs,
+    began: Instant,
 }
 
 impl Session {
@@ -171,15 +192,16 @@ impl Session {
         let through = Plan::through(arguments.prepared, arguments.batch);
         let workload = Recurred::new(&prepared.generator, prepared.recurring.clone(), through);
         let campaign = Campaign::open(&target, workload, &Progress::new())?;
-        let mut session = Self { engine, campaign, arguments: arguments.clone() };
+        let mut session = Self { engine, campaign, arguments: arguments.clone(), began: Instant::now() };
         let stage = session.stretch(None, Duration::ZERO)?;
         Ok((session, stage))
     }
 
     /// Sends at a rate and measures.
     pub(super) fn measure(&mut self, rate: Rate) -> Result<Stage, LoadError> {
-        let LoadArgs { duration, warm_up, batch, .. } = self.arguments;
-        self.campaign.workload().follow(Plan::new(rate, warm_up + duration, batch)?);
+        let LoadArgs { warm_up, batch, .. } = self.arguments;
+        let duration = warm_up.saturating_add(self.arguments.length(rate));
+        self.campaign.workload().follow(Plan::new(rate, duration, batch)?);
         let planned = match rate {
             Rate::PerSecond(rate) => Some(rate),
             Rate::Max => None,
@@ -189,7 +211,7 @@ impl Session {
 
     fn stretch(&mut self, planned_per_s: Option<u64>, warm_up: Duration) -> Result<Stage, LoadError> {
         let (drops, ticks) = (self.drops()?, CpuTicks::now(&self.arguments.engine_cpus)?);
-        let meter = Meter::start(self.engine.pid())?;
+        let (began_s, meter) = (self.began.elapsed().as_secs_f64(), Meter::start(self.engine.pid())?);
         self.campaign.stretch(warm_up)?;
         let engine_cpu_percent = meter.percent()?;
         // Less than a tick cannot be told from none, and something was done.
@@ -210,10 +232,12 @@ impl Session {
             )));
         }
         Ok(Stage {
+            began_s,
             planned_per_s,
             rate_per_s: figures.rate_per_s(),
             views,
             bytes_per_view: figures.payload_bytes as f64 / views.max(1) as f64,
+            batches: figures.latency_us.len(),
             ack_latency_us: AckLatency::of(figures),
             generator: Punctuality::of(figures, cpu_percent),
             engine_cpu_s_per_million_views: engine_cpu_s / views.max(1) as f64 * 1e6,
@@ -243,5 +267,62 @@ impl Session {
         }
         self.engine.stop()?;
         Ok(outcome)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadArgs,
+    }
+
+    /// What a stretch might have given that had a second of load, with a punctual generator or not.
+    pub(in crate::measure) fn stage(began_s: f64, planned_per_s: Option<u64>, valid: Option<bool>) -> Stage {
+        let late_us = valid.map(|valid| if valid { 100 } else { 50_000 });
+        Stage {
+            began_s,
+            planned_per_s,
+            rate_per_s: planned_per_s.map_or(1e6, |planned| planned as f64),
+            views: 1000,
+            bytes_per_view: 27.0,
+            batches: 500,
+            ack_latency_us: AckLatency { p50: 1000, p90: 2000, p99: 3000, p999: 4000, p9999: 5000, max: 6000 },
+            generator: Punctuality {
+                late_us_p99: late_us,
+                late_us_p999: late_us,
+                late_us_max: late_us,
+                cpu_percent: 61.0,
+                valid,
+            },
+            engine_cpu_s_per_million_views: 0.5,
+            engine_cpu_percent: 50.0,
+            engine_resident_bytes: 1 << 30,
+            udp_drops: 0,
+            softirq_percent: 1.0,
+            seconds: vec![Second { second: 0, views: 1000, p50_us: 1000, p99_us: 3000, max_us: 6000 }],
+        }
+    }
+
+    #[test]
+    fn a_rate_is_held_only_by_a_punctual_generator() {
+        let held = |valid| stage(0.0, Some(1000), valid).held(Duration::from_millis(3));
+        assert_eq!([Some(true), Some(false), None].map(held), [true, false, false]);
+        assert!(!stage(0.0, Some(1000), Some(true)).held(Duration::from_micros(2999)));
+    }
+
+    #[test]
+    fn low_rates_are_measured_for_longer() {
+        let line = Line::parse_from(["measure", "--duration=10s", "--batch=1000"]).load;
+        assert_eq!(Line::parse_from(["measure"]).load.batch, BATCH_VIEWS);
+        for (rate, seconds) in [(1_000_000, 10), (30_000, 10), (20_000, 15), (10_000, 30), (1, 30)] {
+            assert_eq!(line.length(Rate::PerSecond(rate)), Duration::from_secs(seconds), "{rate}");
+        }
+        assert_eq!(line.length(Rate::Max), Duration::from_secs(10));
     }
 }

@@ -8,18 +8,15 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::knee::{Verdict, climb};
+use super::page;
 use super::session::{LoadArgs, Session, Stage};
-use super::{page, table};
 use crate::args::duration;
 use crate::error::LoadError;
 use crate::machine::{self, Machine};
 use crate::pace::Rate;
 use crate::process::engine::find_binary;
-
-/// Rates tried first, in percent of what the engine takes as fast as it answers.
-const FIRST_PERCENTS: [u64; 6] = [10, 25, 50, 75, 90, 100];
-/// Rates between the highest that was held and the lowest that was not.
-const HALVINGS: u32 = 3;
+use crate::table::{aligned, cells};
 
 /// `loadgen sweep`.
 #[derive(Debug, Args)]
@@ -52,7 +49,7 @@ pub(super) struct Sweep {
     pub(super) filling: Stage,
     /// As fast as the engine answers.
     pub(super) full: Stage,
-    /// At a rate each, the rate ascending.
+    /// At a rate each, the rate ascending; where one was tried again, the earlier attempt first.
     pub(super) stages: Vec<Stage>,
     /// Distinct videos among the views sent.
     pub(super) distinct_videos: u64,
@@ -77,7 +74,7 @@ pub fn sweep(arguments: &SweepArgs) -> Result<(), LoadError> {
     say("filling", &filling);
     let full = session.measure(Rate::Max)?;
     say("full", &full);
-    let stages = climb(&mut session, full.rate_per_s, arguments.p99_max)?;
+    let stages = attempts(&mut session, full.rate_per_s, arguments.p99_max)?;
     let outcome = session.finish()?;
     let held = stages.iter().filter(|stage| stage.held(arguments.p99_max));
     let found = Sweep {
@@ -113,103 +110,39 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), LoadError> {
     std::fs::write(path, text).map_err(|source| LoadError::Write { path: path.to_owned(), source })
 }
 
-/// Measures at shares of the full rate, then between the highest that was held and the lowest that was not.
-fn climb(session: &mut Session, full_per_s: f64, p99_max: Duration) -> Result<Vec<Stage>, LoadError> {
+/// Measures at one rate after the other.
+fn attempts(session: &mut Session, full_per_s: f64, p99_max: Duration) -> Result<Vec<Stage>, LoadError> {
     let mut stages: Vec<Stage> = Vec::new();
-    let mut bounds = Bounds::default();
-    let first = FIRST_PERCENTS.iter().map(|percent| (full_per_s as u64 * percent / 100).max(1));
-    let mut measure = |rate: u64, bounds: &mut Bounds| {
+    climb(full_per_s as u64, |rate| {
         let stage = session.measure(Rate::PerSecond(rate))?;
         say(&format!("{rate} views/s planned"), &stage);
-        bounds.learn(rate, stage.held(p99_max));
-        stages.push(stage);
-        Ok::<(), LoadError>(())
-    };
-    for rate in first {
-        measure(rate, &mut bounds)?;
-    }
-    for _ in 0..HALVINGS {
-        if let Some(rate) = bounds.between() {
-            measure(rate, &mut bounds)?;
+        if let Some(complaint) = stage.generator.complaint() {
+            eprintln!("{rate} views/s planned: {complaint}");
         }
-    }
+        let verdict = verdict(&stage, p99_max);
+        stages.push(stage);
+        Ok::<Verdict, LoadError>(verdict)
+    })?;
     stages.sort_by_key(|stage| stage.planned_per_s);
     Ok(stages)
 }
 
-/// Where the knee is.
-#[derive(Debug, Default)]
-struct Bounds {
-    held: u64,
-    missed: Option<u64>,
-}
-
-impl Bounds {
-    fn learn(&mut self, rate: u64, held: bool) {
-        if held {
-            self.held = self.held.max(rate);
-        } else {
-            self.missed = Some(self.missed.map_or(rate, |missed| missed.min(rate)));
-        }
-    }
-
-    /// A rate half-way, if the two are more than a fiftieth apart; none beyond what was held.
-    fn between(&self) -> Option<u64> {
-        let missed = self.missed.filter(|&missed| missed > self.held + self.held / 50)?;
-        let middle = self.held.midpoint(missed);
-        (middle > self.held).then_some(middle)
+fn verdict(stage: &Stage, p99_max: Duration) -> Verdict {
+    match (stage.generator.valid, stage.held(p99_max)) {
+        (Some(true), true) => Verdict::Held,
+        (Some(true), false) => Verdict::Missed,
+        (Some(false) | None, _) => Verdict::Nothing,
     }
 }
 
 impl Sweep {
     fn table(&self) -> String {
         let p99_max = Duration::from_micros(self.p99_max_us);
-        let row = |name: String, stage: &Stage| {
-            let ms = |us: u64| format!("{:.1}", us as f64 / 1000.0);
-            let latency = &stage.ack_latency_us;
-            let held = match (stage.planned_per_s, stage.generator.valid, stage.held(p99_max)) {
-                (None, ..) => "-",
-                (Some(_), false, _) => "invalid",
-                (Some(_), true, true) => "yes",
-                (Some(_), true, false) => "no",
-            };
-            vec![
-                name,
-                format!("{:.0}", stage.rate_per_s),
-                held.to_owned(),
-                ms(latency.p50),
-                ms(latency.p99),
-                ms(latency.p999),
-                ms(latency.p9999),
-                ms(latency.max),
-                ms(stage.generator.late_us_p99),
-                format!("{:.0}", stage.generator.cpu_percent),
-                format!("{:.3}", stage.engine_cpu_s_per_million_views),
-                format!("{:.0}", stage.engine_cpu_percent),
-                (stage.engine_resident_bytes >> 20).to_string(),
-                stage.udp_drops.to_string(),
-                format!("{:.1}", stage.softirq_percent),
-            ]
-        };
-        let mut rows = vec![row("filling".to_owned(), &self.filling), row("full".to_owned(), &self.full)];
-        rows.extend(self.stages.iter().map(|stage| row(stage.planned_per_s.unwrap_or(0).to_string(), stage)));
-        let headings = [
-            "planned/s",
-            "views/s",
-            "held",
-            "ack p50 ms",
-            "p99",
-            "p99.9",
-            "p99.99",
-            "max",
-            "late p99 ms",
-            "load CPU %",
-            "engine CPU s/M",
-            "CPU %",
-            "MiB",
-            "UDP drops",
-            "softirq %",
-        ];
+        let mut lines = vec![cells(&HEADINGS)];
+        lines.push(line("filling".to_owned(), &self.filling, p99_max));
+        lines.push(line("full".to_owned(), &self.full, p99_max));
+        let name = |stage: &Stage| stage.planned_per_s.unwrap_or(0).to_string();
+        lines.extend(self.stages.iter().map(|stage| line(name(stage), stage, p99_max)));
         let knee = self.knee_per_s.map_or("no rate was held".to_owned(), |knee| format!("knee {knee} views/s"));
         format!(
             "{knee} (p99 at most {p99_max:?}); {:.1} bytes/view, {} distinct videos, lists verified; {}, Linux {}, {}\n\n{}",
@@ -218,29 +151,81 @@ impl Sweep {
             self.machine.cpu,
             self.kernel,
             self.commit,
-            table(&headings, &rows)
+            aligned(&lines, 1)
         )
     }
+}
+
+const HEADINGS: [&str; 17] = [
+    "planned/s",
+    "views/s",
+    "held",
+    "batches",
+    "ack p50 ms",
+    "p99",
+    "p99.9",
+    "p99.99",
+    "max",
+    "late p99 ms",
+    "p99.9",
+    "load CPU %",
+    "engine CPU s/M",
+    "CPU %",
+    "MiB",
+    "UDP drops",
+    "softirq %",
+];
+
+fn line(name: String, stage: &Stage, p99_max: Duration) -> Vec<String> {
+    let ms = |us: u64| format!("{:.1}", us as f64 / 1000.0);
+    let late_ms = |us: Option<u64>| us.map_or("-".to_owned(), ms);
+    let latency = &stage.ack_latency_us;
+    let held = match (stage.planned_per_s, verdict(stage, p99_max)) {
+        (None, _) => "-",
+        (Some(_), Verdict::Held) => "yes",
+        (Some(_), Verdict::Missed) => "no",
+        (Some(_), Verdict::Nothing) => "invalid",
+    };
+    vec![
+        name,
+        format!("{:.0}", stage.rate_per_s),
+        held.to_owned(),
+        stage.batches.to_string(),
+        ms(latency.p50),
+        ms(latency.p99),
+        ms(latency.p999),
+        ms(latency.p9999),
+        ms(latency.max),
+        late_ms(stage.generator.late_us_p99),
+        late_ms(stage.generator.late_us_p999),
+        format!("{:.0}", stage.generator.cpu_percent),
+        format!("{:.3}", stage.engine_cpu_s_per_million_views),
+        format!("{:.0}", stage.engine_cpu_percent),
+        (stage.engine_resident_bytes >> 20).to_string(),
+        stage.udp_drops.to_string(),
+        format!("{:.1}", stage.softirq_percent),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::session::tests::stage;
 
     #[test]
-    fn the_knee_is_closed_in_on_from_both_sides() {
-        let mut bounds = Bounds::default();
-        assert_eq!(bounds.between(), None, "nothing was missed");
-        for (rate, held) in [(100, true), (500, true), (1000, false), (900, false)] {
-            bounds.learn(rate, held);
+    fn a_rate_whose_generator_was_late_is_neither_held_nor_missed() {
+        let p99_max = Duration::from_millis(3);
+        let cell = |planned, valid, at: usize| line(String::new(), &stage(0.0, planned, valid), p99_max)[at].clone();
+        assert_eq!(line(String::new(), &stage(0.0, None, None), p99_max).len(), HEADINGS.len());
+        for (planned, valid, held, late) in [
+            (Some(1000), Some(true), "yes", "0.1"),
+            (Some(1000), Some(false), "invalid", "50.0"),
+            (Some(1000), None, "invalid", "-"),
+            (None, None, "-", "-"),
+        ] {
+            assert_eq!((cell(planned, valid, 2).as_str(), cell(planned, valid, 9).as_str()), (held, late));
+            assert_eq!((HEADINGS[11], cell(planned, valid, 11).as_str()), ("load CPU %", "61"));
         }
-        assert_eq!(bounds.between(), Some(700));
-        bounds.learn(700, true);
-        assert_eq!(bounds.between(), Some(800));
-        bounds.learn(712, false);
-        assert_eq!(bounds.between(), None, "near enough");
-        let mut none = Bounds::default();
-        none.learn(10, false);
-        assert_eq!(none.between(), Some(5));
+        assert_eq!(verdict(&stage(0.0, Some(1000), Some(true)), Duration::from_millis(2)), Verdict::Missed);
     }
 }
