@@ -39,7 +39,7 @@ pub struct AckLatency {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Punctuality {
     /// 99 of 100 batches left at most so long after their planned time, or after the engine made room for them if that
-    /// came later, microseconds.
+    /// came later, or behind such others after their turn, microseconds.
     pub late_us_p99: Option<u64>,
     /// 999 of 1000.
     pub late_us_p999: Option<u64>,
