@@ -33,8 +33,8 @@ pub const CREDIT_MAX: u64 = 64 << 20;
 /// Cores at most: a welcome names the ports of so many.
 pub const CORES_MAX: usize = highwater_proto::limits::CORES_MAX;
 
-/// Cells that a batch of `views` views takes at most, which has `payload_bytes` bytes with plain columns; in compact ones
-/// it can take more for its bytes, and never more than a largest batch.
+/// Cells that a batch of `views` views takes at most, which has `payload_bytes` bytes with plain columns; in compact
+/// ones it can take more for its bytes, and never more than a largest batch.
 ///
 /// An id of 15 bytes or less takes one cell, a longer one another cell for each 32 bytes begun.
 pub const fn batch_cells_max(views: usize, payload_bytes: usize) -> usize {

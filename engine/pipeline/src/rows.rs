@@ -2,8 +2,8 @@
 //!
 //! Where the client says which strings are equal (a dictionary of video ids) and all views are of one minute and
 //! counted, a row is all views of an entry: one hash and one counter line for as many views. Otherwise it is one view.
-//! Invariant: the rows of a batch depend on its bytes and its refused ranges only, so what was reserved for them is what
-//! they take, and a replay makes the same.
+//! Invariant: the rows of a batch depend on its bytes and its refused ranges only, so what was reserved for them is
+//! what they take, and a replay makes the same.
 
 use crate::ownership::Targets;
 use highwater_proto::{Batch, RefusedRange};

@@ -1,9 +1,9 @@
 //! One video in one cache line: its id's key and all its counters.
 //!
 //! A view waits for two misses, one behind the other: the bucket of the index, then this line. With the key elsewhere
-//! it would be three. Invariants: a count is at most [`COUNT_MAX`] of its board, for no more rows are let in while one is
-//! near it ([`crate::CoreTop::nearly_full`]); a line's tumbling counts are those of the periods that its stamp lies in, so
-//! whoever reads or changes them goes through [`CounterLine::refresh`], [`Counters::refresh`] or
+//! it would be three. Invariants: a count is at most [`COUNT_MAX`] of its board, for no more rows are let in while one
+//! is near it ([`crate::CoreTop::nearly_full`]); a line's tumbling counts are those of the periods that its stamp lies
+//! in, so whoever reads or changes them goes through [`CounterLine::refresh`], [`Counters::refresh`] or
 //! [`CounterLine::count`].
 //!
 //! | word | low bits | high bits |
