@@ -127,7 +127,8 @@ fn engine_time(durable: Minute, plan: &RecoveryPlan) -> Result<u64, RecoveryErro
 /// The minute whose edges hold while everything is read back.
 ///
 /// After a short break it is the minute of the crash: most of the log's tail is of that minute, and its counts stand in
-/// the counter lines, while views of any other minute take memory one by one. The first marker then moves the edges.
+/// the counter lines, while views of any other minute take memory by video and minute. The first marker then moves the
+/// edges.
 fn replay_minute(durable: Minute, now: Minute) -> Minute {
     if now.0 - durable.0 <= BREAK_MINUTES_MAX { durable } else { now }
 }
@@ -146,6 +147,9 @@ struct Replay {
     /// By core; used again for each batch.
     rows: RowMaker,
     cells: Vec<Vec<Cell>>,
+    /// By core: so many late rows are merged.
+    merged_at: Vec<usize>,
+    late_rows_max: usize,
     views: u64,
     records: u64,
 }
@@ -170,6 +174,8 @@ impl Replay {
             lateness_max_ms: plan.lateness_max_ms,
             rows: RowMaker::default(),
             cells: rankings.iter().map(|_| Vec::new()).collect(),
+            merged_at: vec![plan.ranking.late_rows_max; rankings.len()],
+            late_rows_max: plan.ranking.late_rows_max,
             rankings,
             producers: ProducerTable::default(),
             views: 0,
@@ -246,8 +252,12 @@ impl Replay {
         self.cells.iter_mut().for_each(Vec::clear);
         let rule = RowRule { targets: &self.targets, calendar: self.calendar, lateness_max_ms: self.lateness_max_ms };
         rule.push_rows(&mut self.rows, &mut self.cells, batch, refused.iter().copied(), arrival_ms);
-        for (ranking, cells) in self.rankings.iter_mut().zip(&self.cells) {
+        for ((ranking, cells), merged_at) in self.rankings.iter_mut().zip(&self.cells).zip(&mut self.merged_at) {
             ranking.apply(cells);
+            if ranking.late_rows() >= *merged_at {
+                ranking.merge_late_rows();
+                *merged_at = (2 * ranking.late_rows()).max(self.late_rows_max);
+            }
         }
         Ok(())
     }

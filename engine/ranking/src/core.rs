@@ -11,6 +11,7 @@ use highwater_proto::{Epoch, Period, Window};
 use crate::board::{BOARDS, Board, Member, PERIODS};
 use crate::cell::{Cell, row_cells, tag};
 use crate::config::{RankingConfig, RankingError};
+use crate::cut::LateViews;
 use crate::hash::{IdHash, shard_of};
 use crate::marker::Phase;
 use crate::shard::{Edges, Ledger, Shard, Views};
@@ -183,6 +184,12 @@ impl CoreRanking {
     #[must_use]
     pub fn late_hard_full(&self) -> bool {
         self.late_rows() >= self.config.late_rows_max.saturating_mul(2)
+    }
+
+    /// Makes one row of all late rows that are of one video, minute and class, so that they take no more memory than
+    /// such videos do. Sorts them: for a start, which makes no cut before the log's end.
+    pub fn merge_late_rows(&mut self) {
+        self.shards.iter_mut().for_each(|shard| LateViews::merge(&mut shard.late));
     }
 
     /// Rows outside the engine's minute or class 0 that wait for the next cut; [`crate::LATE_ROW_BYTES`] each.

@@ -93,6 +93,15 @@ impl LateViews {
     pub fn new(minute: Minute, class: FinalityClass, slot: u32, views: u32) -> Self {
         Self { key: LateKey::of(minute, class, slot), views }
     }
+
+    /// Makes one row of those that are of one slot, minute and class; sorts them.
+    pub(crate) fn merge(rows: &mut Vec<Self>) {
+        rows.sort_unstable_by_key(|one| one.key);
+        rows.dedup_by(|next, row| {
+            let sum = row.views.checked_add(next.views).filter(|_| next.key == row.key);
+            sum.inspect(|views| row.views = *views).is_some()
+        });
+    }
 }
 
 impl ShardCut {
@@ -208,6 +217,19 @@ mod tests {
 
     fn late_views(minute: u32, class: u8, slot: u32, views: u32) -> LateViews {
         LateViews::new(Minute(minute), FinalityClass(class), slot, views)
+    }
+
+    #[test]
+    fn merged_rows_are_one_for_each_slot_minute_and_class_and_lose_no_view() {
+        let mut rows = Vec::new();
+        for number in 0..1000 {
+            rows.push(late_views(9 + number % 2, (number % 3) as u8, number % 5, 1 + number));
+        }
+        rows.extend([late_views(9, 0, 0, u32::MAX), late_views(9, 0, 0, u32::MAX)]);
+        let (_, runs) = cut(vec![], rows.clone()).into_runs();
+        LateViews::merge(&mut rows);
+        assert!((32..=34).contains(&rows.len()), "30, and two that are too large to be added to others: {}", rows.len());
+        assert_eq!(cut(vec![], rows).into_runs().1, runs);
     }
 
     #[test]

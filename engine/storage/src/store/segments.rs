@@ -16,7 +16,7 @@ use crate::position::{LogNumber, LogPosition, SegmentNumber, log_directory, pars
 /// Recycled files kept in each log's directory.
 const SPARES_MAX: usize = 2;
 /// Bytes written at once into a new segment.
-const ZEROS: usize = 1 << 20;
+const ZEROS_BYTES: usize = 1 << 20;
 
 impl<D: Disk> Store<D> {
     /// Makes the next segment of an open log ready for use. May write a whole segment of zeros: takes its time.
@@ -201,10 +201,10 @@ impl<D: Disk> Store<D> {
     fn write_zeros(&self, path: &str) -> Result<(), StorageError> {
         let file =
             self.disk.open(path, Access::CreateDirect).map_err(|error| StorageError::io("create", path, error))?;
-        let zeros = AlignedBuffer::zeroed(ZEROS);
+        let zeros = AlignedBuffer::zeroed(ZEROS_BYTES);
         let len = self.directory.segment_bytes;
-        for offset in (0..len).step_by(ZEROS) {
-            let chunk = (len - offset).min(ZEROS as u64) as usize;
+        for offset in (0..len).step_by(ZEROS_BYTES) {
+            let chunk = (len - offset).min(ZEROS_BYTES as u64) as usize;
             file.write_at(&zeros[..chunk], offset).map_err(|error| StorageError::io("write", path, error))?;
             file.sync().map_err(|error| StorageError::io("sync", path, error))?;
         }
