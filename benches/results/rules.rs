@@ -50,11 +50,12 @@ enum At {
 
 struct Rule(Stage, At, &'static [&'static str]);
 
-const RULES: [Rule; 23] = [
+const RULES: [Rule; 24] = [
     // What interrupts a thread is not the thread's work.
     Rule(Stage::Network, At::Kernel, &["net_rx_action", "__udp", "udp_", "udpv6_", "recvmmsg", "_recvmsg", "_sendmsg"]),
     Rule(Stage::Log, At::Thread, &["iou-wrk", "iou-sqp"]),
     Rule(Stage::Helper("store"), At::Thread, &["store"]),
+    Rule(Stage::Helper("segments"), At::Thread, &["segments"]),
     Rule(Stage::Helper("jobs"), At::Thread, &["jobs"]),
     Rule(Stage::Helper("archive"), At::Thread, &["archive"]),
     Rule(Stage::Helper("prefault"), At::Thread, &["prefault"]),

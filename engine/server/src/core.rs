@@ -11,7 +11,7 @@ use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
 use crate::runtime::{Waker, wait_for_socket};
 use crate::snapshots::CoreStatus;
-use crate::storekeeper::Brought;
+use crate::desks::Brought;
 use crate::streams::{Deed, Intakes, Streams};
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub struct Core {
     pub ring: UringLog,
     /// Errands to the helper, with this core's number.
     pub errands: Sender<(u16, StoreRequest)>,
+    /// To the helper that makes segments: this core's number for each that is wanted.
+    pub segments: Sender<u16>,
     /// Its answers.
     pub brought: Receiver<Brought>,
     /// Frozen lists for merging.
@@ -247,7 +249,12 @@ impl CoreLoop {
     fn send_errands(&mut self) {
         while !self.core.errands.is_full() {
             let Some(errand) = self.core.pipeline.poll_errand() else { return };
-            if self.core.errands.send((self.core.number, errand)).is_err() {
+            let number = self.core.number;
+            let is_gone = match errand {
+                StoreRequest::PrepareSegment => self.core.segments.send(number).is_err(),
+                other => self.core.errands.send((number, other)).is_err(),
+            };
+            if is_gone {
                 fatal("the storage helper is gone", &"its thread ended");
             }
         }

@@ -10,6 +10,7 @@ use crate::archivist::archive_desk;
 use crate::args::ServeArguments;
 use crate::closed_lists::StoredLists;
 use crate::core::{Core, read_clocks};
+use crate::desks::CoreDesk;
 use crate::diagnostics::{self, Machine, Needs, Sockets};
 use crate::helpers::Helpers;
 use crate::historian::{Closing, Historian, HistoryRules};
@@ -24,8 +25,9 @@ use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits};
 use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
 use crate::runtime::{self, Parking, Waker};
+use crate::segments::SegmentHelper;
 use crate::snapshots::Snapshots;
-use crate::storekeeper::{Chores, CoreDesk, Storekeeper};
+use crate::storekeeper::{Chores, Storekeeper};
 use crate::tls::ServerTls;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -168,6 +170,7 @@ impl Engine {
         let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
+        let (segments, segments_wanted) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
         let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history_ports);
@@ -183,6 +186,7 @@ impl Engine {
                 driver,
                 ring,
                 errands: errands.clone(),
+                segments: segments.clone(),
                 brought,
                 tops: tops.clone(),
                 published: published_receiver,
@@ -194,7 +198,9 @@ impl Engine {
             };
             threads.push((core, parking));
         }
-        drop((errands, tops));
+        drop((segments, tops));
+        let maker = store.segment_maker();
+        let segment_helper = SegmentHelper { maker, wanted: segments_wanted, desks: desks.clone(), errands };
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
         let historian = Historian::new(disk.clone(), history_rules);
         let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
@@ -208,6 +214,7 @@ impl Engine {
         let gives_way = helpers.share_cores();
         let helper_threads = vec![
             helpers.spawn("access", move || reloader.run())?,
+            helpers.spawn("segments", move || segment_helper.run())?,
             helpers.spawn("store", move || storekeeper.run(gives_way))?,
             helpers.spawn("jobs", move || job_helper.run())?,
             helpers.spawn("archive", move || archivist.run())?,

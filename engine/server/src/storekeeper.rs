@@ -1,4 +1,5 @@
-//! The helper that does the cores' blocking work on the data directory: segments, leases, cut files, runs.
+//! The helper that does the cores' blocking work on the data directory: leases, cut files, runs, and segments for which
+//! room must be made (`segments.rs` makes the others).
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
 //! when the last part has come. Long work from files to files it plans and hands to another helper, and takes over when
@@ -7,16 +8,16 @@
 //! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
 use crate::archivist::ArchiveDesk;
+use crate::desks::{Brought, CoreDesk};
 use crate::fatal::fatal;
 use crate::helpers::give_way;
 use crate::historian::Closing;
 use crate::jobs::{JobDesk, JobOutcome};
 use crate::rollups::Rollups;
-use crate::runtime::Waker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
-use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, PreparedSegment, StorageError, Store};
+use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, StorageError, Store};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -32,23 +33,6 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// How much it gives way where it shares a CPU with a core: a cut file of millions of videos is much work.
 const NICE: i32 = 10;
-
-/// What the helper brings back to a core.
-#[derive(Debug)]
-pub enum Brought {
-    /// A segment, which the core attaches to its log device.
-    Segment(PreparedSegment),
-    /// Anything else.
-    Answer(StoreAnswer),
-}
-
-/// Where a core takes its answers.
-pub struct CoreDesk {
-    /// Answers to it.
-    pub brought: Sender<Brought>,
-    /// Wakes it for an answer.
-    pub waker: Waker,
-}
 
 /// The helper's state.
 pub struct Storekeeper<D: Disk> {
@@ -408,12 +392,8 @@ impl<D: Disk> Storekeeper<D> {
         self.bring(core, Brought::Answer(answer));
     }
 
-    /// Hands something to a core; a core that is gone needs nothing.
     fn bring(&self, core: u16, brought: Brought) {
-        let desk = &self.desks[usize::from(core)];
-        if desk.brought.send(brought).is_ok() {
-            desk.waker.wake();
-        }
+        self.desks[usize::from(core)].bring(brought);
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod archiving;
 mod catalog;
+mod making;
 mod opening;
 mod prepared;
 mod recovery;
@@ -17,11 +18,14 @@ mod segments;
 mod slots;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use highwater_proto::Epoch;
 use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
 pub use archiving::{ArchiveFigures, ArchivePlan};
+use making::NextSegments;
+pub use making::SegmentMaker;
 pub use opening::stranger;
 use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
 pub(crate) use opening::{TOP_NAMES, exists, is_log_directory, list, log_directories, refuse_older_state};
@@ -107,7 +111,7 @@ pub struct Store<D: Disk> {
     chains: Chains,
     stage: Stage,
     /// Index of the next segment of each open log.
-    segments_next: Vec<u64>,
+    segments_next: NextSegments,
     spare_next: u64,
     /// None when segments need not wait for it.
     archive: Option<ArchiveCatalog>,
@@ -149,7 +153,7 @@ impl<D: Disk> Store<D> {
             state,
             chains,
             stage: Stage::Opened,
-            segments_next: Vec::new(),
+            segments_next: NextSegments::default(),
             spare_next: 0,
             archive,
             ends: BTreeMap::new(),
@@ -229,7 +233,7 @@ impl<D: Disk> Store<D> {
         state.generation += 1;
         state.logs_open = logs;
         self.change_state(state)?;
-        self.segments_next = vec![0; logs as usize];
+        self.segments_next = Arc::new(Mutex::new(vec![0; logs as usize]));
         Ok(self.state.generation)
     }
 
