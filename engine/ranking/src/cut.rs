@@ -228,7 +228,11 @@ mod tests {
         rows.extend([late_views(9, 0, 0, u32::MAX), late_views(9, 0, 0, u32::MAX)]);
         let (_, runs) = cut(vec![], rows.clone()).into_runs();
         LateViews::merge(&mut rows);
-        assert!((32..=34).contains(&rows.len()), "30, and two that are too large to be added to others: {}", rows.len());
+        assert!(
+            (32..=34).contains(&rows.len()),
+            "30, and two that are too large to be added to others: {}",
+            rows.len()
+        );
         assert_eq!(cut(vec![], rows).into_runs().1, runs);
     }
 

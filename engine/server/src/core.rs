@@ -4,6 +4,7 @@
 //! packet, a completed write, a wake-up or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::access::Rules;
+use crate::desks::Brought;
 use crate::fatal::fatal;
 use crate::history::HistoryPort;
 use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
@@ -11,7 +12,6 @@ use crate::publisher::Frozen;
 use crate::quic::QuicDriver;
 use crate::runtime::{Waker, wait_for_socket};
 use crate::snapshots::CoreStatus;
-use crate::desks::Brought;
 use crate::streams::{Deed, Intakes, Streams};
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;

@@ -4,8 +4,8 @@
 //! meanwhile does not wait for that. What is not made for want of room is the store's helper's to see to. Invariant:
 //! after a failed write or sync the process ends here.
 
-use crate::fatal::fatal;
 use crate::desks::{Brought, CoreDesk};
+use crate::fatal::fatal;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_pipeline::StoreRequest;
 use highwater_storage::{Disk, LogNumber, SegmentMaker};

@@ -14,7 +14,7 @@ use crate::helpers::give_way;
 use crate::historian::Closing;
 use crate::jobs::{JobDesk, JobOutcome};
 use crate::rollups::Rollups;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
 use highwater_storage::{ArchiveDone, CorePart, Disk, LogNumber, PreparedCut, StorageError, Store};
@@ -405,7 +405,7 @@ mod tests {
     use crate::jobs::job_helper;
     use crate::rollups::SharedFigures;
     use crate::runtime::Parking;
-    use crossbeam_channel::bounded;
+    use crossbeam_channel::{Sender, bounded};
     use highwater_proto::InstanceId;
     use highwater_ranking::Calendar;
     use highwater_storage::{Directory, DirectoryId, MemoryDisk, OpenOptions};

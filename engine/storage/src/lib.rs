@@ -60,5 +60,8 @@ pub use record::{
 };
 pub use rollup::{Retention, RollupDone, RollupPlan, RollupRule, RollupStop, run_rollup};
 pub use state::{ClosedGeneration, StoreState};
-pub use store::{ArchiveFigures, ArchivePlan, CUT_RESERVE_BYTES, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut, SegmentMaker, Store, StoreFigures, stranger};
+pub use store::{
+    ArchiveFigures, ArchivePlan, CUT_RESERVE_BYTES, CorePart, CutsReplayed, FileFigures, OpenOptions, PreparedCut,
+    SegmentMaker, Store, StoreFigures, stranger,
+};
 pub use tables::{BaseFacts, Grain, ShardIdList, SlotSums, TableFile, Tables};
