@@ -136,8 +136,8 @@ impl Pipeline {
     }
 
     /// Asks every core that has no room for all ids of the pending batch which of them it knows; not before all rows
-    /// that were appended earlier are in the lanes, earlier questions are answered, though nobody waits for that, and the
-    /// lanes have room for all questions.
+    /// that were appended earlier are in the lanes, earlier questions are answered, though nobody waits for that, and
+    /// there is room for all questions in the lanes.
     fn ask(&mut self, key: BatchKey, judged: &Judged) {
         let Ok(batch) = Batch::decode(self.log.pending()) else { return };
         if self.asker.known(key, self.marked).is_none() {

@@ -1,7 +1,7 @@
 //! Making log segments ahead of their use, by the store or beside it.
 //!
-//! Not writing into them, and not giving them up. Invariant: a segment is zeroed or recycled whole, and durable by name,
-//! before a log gets it; one is made at a time.
+//! Not writing into them, and not giving them up. Invariant: a segment is zeroed or recycled whole, and durable by
+//! name, before a log gets it; one is made at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
