@@ -1,7 +1,7 @@
 //! Giving up log segments, and keeping some to be used again.
 //!
-//! Not making them, which is in `making.rs`. Invariant: a segment is given up only when a durable cut file covers it and
-//! the state file knows that cut file, and, within limits, only when it is in the archive.
+//! Not making them, which is in `making.rs`. Invariant: a segment is given up only when a durable cut file covers it
+//! and the state file knows that cut file, and, within limits, only when it is in the archive.
 
 use super::making::spares;
 use super::{Store, list, log_directories};
