@@ -143,25 +143,17 @@ mod tests {
     use super::*;
     use crate::historian::{Historian, HistoryRules};
     use crate::jobs::{JobOutcome, job_helper};
-    use highwater_proto::{Epoch, InstanceId};
+    use crate::storekeeper::tests::DIRECTORY;
+    use highwater_proto::Epoch;
     use highwater_ranking::{Calendar, CoreCut, Minute};
     use highwater_storage::{
-        CorePart, Directory, DirectoryId, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut,
-        ProducerTableImage, RollupRule,
+        CorePart, LogNumber, LogPosition, MemoryDisk, OpenOptions, PreparedCut, ProducerTableImage, RollupRule,
     };
     use std::sync::atomic::AtomicBool;
 
     fn store(disk: &MemoryDisk) -> Store<MemoryDisk> {
-        let create = Directory {
-            id: DirectoryId(1),
-            instance: InstanceId(2),
-            hash_seed: 3,
-            shards: 1,
-            lateness_max_ms: 600_000,
-            segment_bytes: 1 << 20,
-        };
         let rollup = RollupRule { cuts_min: 1, ..RollupRule::default() };
-        let mut store = Store::open(disk.clone(), OpenOptions { rollup, ..OpenOptions::new(create) }).unwrap();
+        let mut store = Store::open(disk.clone(), OpenOptions { rollup, ..OpenOptions::new(DIRECTORY) }).unwrap();
         store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
         let position = LogPosition::start_of(store.open_generations(1).unwrap());
         let cut =

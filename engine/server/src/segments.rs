@@ -43,22 +43,14 @@ impl<D: Disk> SegmentHelper<D> {
 mod tests {
     use super::*;
     use crate::runtime::Parking;
+    use crate::storekeeper::tests::DIRECTORY;
     use crossbeam_channel::bounded;
-    use highwater_proto::InstanceId;
-    use highwater_storage::{Directory, DirectoryId, MemoryDisk, OpenOptions, StorageError, Store};
+    use highwater_storage::{MemoryDisk, OpenOptions, StorageError, Store};
 
     #[test]
     fn segments_are_brought_in_turn_and_a_full_disk_is_the_store_s_to_see_to() {
         let disk = MemoryDisk::new();
-        let create = Directory {
-            id: DirectoryId(1),
-            instance: InstanceId(2),
-            hash_seed: 3,
-            shards: 1,
-            lateness_max_ms: 600_000,
-            segment_bytes: 1 << 20,
-        };
-        let mut store = Store::open(disk.clone(), OpenOptions::new(create)).unwrap();
+        let mut store = Store::open(disk.clone(), OpenOptions::new(DIRECTORY)).unwrap();
         store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
         store.open_generations(2).unwrap();
         let (want, wanted) = bounded(16);

@@ -3,7 +3,7 @@
 //!
 //! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
 //! when the last part has come. Long work from files to files it plans and hands to another helper, and takes over when
-//! it is done; only here are files removed. Invariant: after a failed write or sync the process ends here, before
+//! it is done; only here are files given up. Invariant: after a failed write or sync the process ends here, before
 //! anything that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and
 //! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
 
@@ -398,7 +398,7 @@ impl<D: Disk> Storekeeper<D> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::archivist::archive_desk;
     use crate::historian::{Historian, HistoryRules};
@@ -412,6 +412,16 @@ mod tests {
 
     const WAIT_MAX: Duration = Duration::from_secs(60);
 
+    /// A small data directory, for tests of all helpers.
+    pub(crate) const DIRECTORY: Directory = Directory {
+        id: DirectoryId(1),
+        instance: InstanceId(2),
+        hash_seed: 3,
+        shards: 1,
+        lateness_max_ms: 600_000,
+        segment_bytes: 1 << 20,
+    };
+
     /// A disk, its helper's ends, and the helper's thread.
     struct Setup {
         disk: MemoryDisk,
@@ -422,22 +432,14 @@ mod tests {
 
     fn start() -> Setup {
         let disk = MemoryDisk::new();
-        let create = Directory {
-            id: DirectoryId(1),
-            instance: InstanceId(2),
-            hash_seed: 3,
-            shards: 1,
-            lateness_max_ms: 600_000,
-            segment_bytes: 1 << 20,
-        };
-        let mut store = Store::open(disk.clone(), OpenOptions::new(create)).unwrap();
+        let mut store = Store::open(disk.clone(), OpenOptions::new(DIRECTORY)).unwrap();
         store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
         store.open_generations(1).unwrap();
         let (requests, received) = bounded(16);
         let (sender, brought) = bounded(16);
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
         let retention = Duration::from_secs(3600);
-        let rules = HistoryRules { directory: create, calendar: Calendar::default(), retention, new_at_ms: None };
+        let rules = HistoryRules { directory: DIRECTORY, calendar: Calendar::default(), retention, new_at_ms: None };
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let (jobs, helper) = job_helper(shared.clone(), Historian::new(shared.clone(), rules), Arc::default());
         std::thread::spawn(move || helper.run());

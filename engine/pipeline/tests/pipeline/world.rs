@@ -1,6 +1,6 @@
 //! The world of the directed tests: one engine that can be restarted, a clock, sessions and small batches.
 
-use crate::engine::{Answer, Engine, Setup};
+use crate::engine::{Answer, Died, Engine, Setup};
 use bytes::Bytes;
 use highwater_pipeline::{Intake, Reading, RecoveryError, SessionId, Stats};
 use highwater_proto::{
@@ -67,15 +67,21 @@ impl World {
         (0..self.engine.cores.len()).fold(false, |worked, core| worked | self.engine.turn(core, reading))
     }
 
+    /// One turn of every core, one errand of the helper, and what came of those before.
+    fn step(&mut self, errand: fn(&mut Engine) -> Result<bool, Died>) -> bool {
+        let mut worked = self.turn();
+        worked |= errand(&mut self.engine).unwrap();
+        for core in 0..self.engine.cores.len() {
+            worked |= self.engine.complete(core).unwrap();
+            worked |= self.engine.answer(core).unwrap();
+        }
+        worked
+    }
+
     /// Lets everything happen that can without time passing; returns what clients were told.
     pub(crate) fn settle(&mut self) -> Vec<(SessionId, Answer)> {
         for _ in 0..TURNS_MAX {
-            let mut worked = self.turn();
-            worked |= self.engine.errand().unwrap();
-            for core in 0..self.engine.cores.len() {
-                worked |= self.engine.complete(core).unwrap();
-                worked |= self.engine.answer(core).unwrap();
-            }
+            let mut worked = self.step(Engine::errand);
             if let Some(snapshot) = self.engine.publish() {
                 self.snapshots.push(snapshot);
                 worked = true;
@@ -91,13 +97,7 @@ impl World {
     /// Lets everything happen that can while the helper brings no runs: counting stands still at an edge.
     pub(crate) fn settle_but_edges(&mut self) {
         for _ in 0..TURNS_MAX {
-            let mut worked = self.turn();
-            worked |= self.engine.errand_but_edges().unwrap();
-            for core in 0..self.engine.cores.len() {
-                worked |= self.engine.complete(core).unwrap();
-                worked |= self.engine.answer(core).unwrap();
-            }
-            if !worked {
+            if !self.step(Engine::errand_but_edges) {
                 return;
             }
         }
