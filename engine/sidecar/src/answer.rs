@@ -3,18 +3,21 @@
 //! Invariant: a body is a pure function of (snapshot, period, window, k) or of (final list, k), so a cached one is as
 //! good as a new one; the cache holds bodies of one snapshot only, at most [`BODIES_MAX`].
 
-use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use highwater_proto::{Board, BoardRow, ClosedList, Period, Snapshot, VideoCounts, Window};
+use lru::LruCache;
 use serde::Serialize;
 
+use crate::body::Body;
 use crate::json;
 use crate::time::{rfc3339, rfc3339_ms};
 
-/// Bodies kept for one snapshot: readers mostly ask for the same few `k`.
-const BODIES_MAX: usize = 32;
+/// Bodies kept for one snapshot, those used last: readers mostly ask for the same few `k`. One of 1000 rows has 300 KB
+/// with the longest ids, and less than that again in gzip.
+const BODIES_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 #[derive(Serialize)]
 struct Top<'a> {
@@ -90,7 +93,7 @@ pub(crate) fn views_body(counts: &VideoCounts) -> Bytes {
 }
 
 /// The body for the first `k` rows of a board.
-fn body(snapshot: &Snapshot, board: &Board, k: usize) -> Bytes {
+fn body(snapshot: &Snapshot, board: &Board, k: usize) -> Body {
     let (top_videos, other_views) = listed(&board.rows, k, board.total_views);
     let top = Top {
         period: board.period.as_str(),
@@ -104,11 +107,11 @@ fn body(snapshot: &Snapshot, board: &Board, k: usize) -> Bytes {
         other_views,
         top_videos,
     };
-    json::to_vec(&top).into()
+    Body::new(json::to_vec(&top))
 }
 
 /// The body for the first `k` rows of a final list.
-pub(crate) fn closed_body(list: &ClosedList, k: usize) -> Bytes {
+pub(crate) fn closed_body(list: &ClosedList, k: usize) -> Body {
     let (top_videos, other_views) = listed(&list.rows, k, list.total_views);
     let top = Top {
         period: list.period.as_str(),
@@ -122,7 +125,7 @@ pub(crate) fn closed_body(list: &ClosedList, k: usize) -> Bytes {
         other_views,
         top_videos,
     };
-    json::to_vec(&top).into()
+    Body::new(json::to_vec(&top))
 }
 
 /// The first `k` rows, and the views that are not of their videos.
@@ -137,37 +140,41 @@ fn listed(rows: &[BoardRow], k: usize, total_views: u64) -> (Vec<Row<'_>>, u64) 
 type BodyKey = (Period, Window, usize);
 
 /// Bodies already made for the snapshot that is the newest.
-#[derive(Default)]
 pub(crate) struct Bodies {
     kept: Mutex<Kept>,
 }
 
-#[derive(Default)]
 struct Kept {
     snapshot: Option<Arc<Snapshot>>,
-    bodies: HashMap<BodyKey, Bytes>,
+    bodies: LruCache<BodyKey, Arc<Body>>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Kept { snapshot: None, bodies: LruCache::new(BODIES_MAX) }) }
+    }
 }
 
 impl Bodies {
     /// The body for (snapshot, period, window, k); `None` if the snapshot has no such board.
-    pub(crate) fn body(&self, snapshot: &Arc<Snapshot>, period: Period, window: Window, k: usize) -> Option<Bytes> {
+    pub(crate) fn body(&self, snapshot: &Arc<Snapshot>, period: Period, window: Window, k: usize) -> Option<Arc<Body>> {
         let board = snapshot.board(period, window)?;
         let key = (period, window, k.min(board.rows.len()));
         if let Some(body) = self.find(snapshot, key) {
             return Some(body);
         }
-        let body = body(snapshot, board, k);
+        let body = Arc::new(body(snapshot, board, k));
         self.keep(snapshot, key, body.clone());
         Some(body)
     }
 
-    fn find(&self, snapshot: &Arc<Snapshot>, key: BodyKey) -> Option<Bytes> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    fn find(&self, snapshot: &Arc<Snapshot>, key: BodyKey) -> Option<Arc<Body>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = kept.snapshot.as_ref().is_some_and(|one| Arc::ptr_eq(one, snapshot));
         same.then(|| kept.bodies.get(&key).cloned()).flatten()
     }
 
-    fn keep(&self, snapshot: &Arc<Snapshot>, key: BodyKey, body: Bytes) {
+    fn keep(&self, snapshot: &Arc<Snapshot>, key: BodyKey, body: Arc<Body>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &kept.snapshot {
             Some(one) if Arc::ptr_eq(one, snapshot) => {}
@@ -178,8 +185,6 @@ impl Bodies {
                 kept.snapshot = Some(snapshot.clone());
             }
         }
-        if kept.bodies.len() < BODIES_MAX {
-            kept.bodies.insert(key, body);
-        }
+        kept.bodies.put(key, body);
     }
 }

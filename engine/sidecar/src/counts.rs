@@ -39,10 +39,10 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer and forbids to store it.
+    /// Counts an answer, and forbids to store it where it says nothing of that itself.
     pub(crate) fn answer(&self, route: &'static str, mut answer: Response) -> Response {
         self.answered(route, answer.status().as_u16());
-        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         answer
     }
 

@@ -1,32 +1,50 @@
 //! What readers are told of closed periods: a final list, that there is none and why, or which there are.
 //!
 //! Not the current periods' lists, which are the snapshot's. Invariants: a body is a pure function of what the source
-//! answered and of the snapshot; at most [`LISTS_MAX`] lists are kept, which is safe because a final list never
-//! changes.
+//! answered and of the snapshot; at most [`LISTS_MAX`] lists and [`BODIES_MAX`] bodies of them are kept, which is safe
+//! because a final list never changes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use highwater_proto::{Board, ClosedList, HistoryAnswer, PeriodsAnswer, Snapshot, Unreadable, Window};
+use highwater_proto::{Board, ClosedList, HistoryBounds, Period, PeriodsAnswer, Snapshot, Unreadable, Window};
+use lru::LruCache;
 use serde::Serialize;
 
 use crate::answer::closed_body;
+use crate::body::Body;
 use crate::json;
 use crate::problem::Problem;
 use crate::query::{Asked, PeriodsQuery};
 use crate::source::SnapshotSource;
 use crate::time::{period_at, rfc3339, rfc3339_ms};
 
-/// Lists kept: readers mostly ask for the newest. One has at most 1000 rows, 300 KB with the longest ids.
-const LISTS_MAX: usize = 32;
+/// Lists kept, those used last: readers mostly ask for the newest. One has at most 1000 rows, 300 KB with the longest
+/// ids.
+const LISTS_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Bodies kept, those used last, for as many rows as were asked for.
+const BODIES_MAX: NonZeroUsize = LISTS_MAX;
 
 /// When to ask again for a list whose time has come but that is not made yet.
 const LIST_DUE_RETRY_S: u32 = 10;
 
-/// Final lists that were read before, the one used last at the end.
-#[derive(Default)]
+/// Final lists that were read before, and what was made of them.
 pub(crate) struct Lists {
-    kept: Mutex<Vec<Arc<ClosedList>>>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    /// By period and start.
+    lists: LruCache<(Period, u64), Arc<ClosedList>>,
+    /// By period, start and rows.
+    bodies: LruCache<(Period, u64, usize), Arc<Body>>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Kept { lists: LruCache::new(LISTS_MAX), bodies: LruCache::new(BODIES_MAX) }) }
+    }
 }
 
 impl Lists {
@@ -37,38 +55,43 @@ impl Lists {
         snapshot: &Snapshot,
         asked: &Asked,
         k: usize,
-    ) -> Result<Bytes, Problem> {
-        if let Some(list) = self.find(asked) {
-            return Ok(closed_body(&list, k));
+    ) -> Result<Arc<Body>, Problem> {
+        if let Some(body) = self.find(asked, k) {
+            return Ok(body);
         }
         let answer = source.closed_list(asked.period, asked.start_ms).await;
         let answer = answer.map_err(|error| Problem::unavailable(error.to_string()))?;
-        match &answer.list {
-            Ok(Some(list)) => {
-                self.keep(list);
-                Ok(closed_body(list, k))
-            }
-            Ok(None) => Err(without_list(&answer, snapshot, asked)),
+        match answer.list {
+            Ok(Some(list)) => Ok(self.keep(list, k)),
+            Ok(None) => Err(without_list(answer.bounds, snapshot, asked)),
             Err(Unreadable) => Err(Problem::unreadable()),
         }
     }
 
-    fn find(&self, asked: &Asked) -> Option<Arc<ClosedList>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().position(|list| (list.period, list.start_ms) == (asked.period, asked.start_ms))?;
-        let list = kept.remove(index);
-        kept.push(list.clone());
-        Some(list)
+    fn find(&self, asked: &Asked, k: usize) -> Option<Arc<Body>> {
+        let mut kept = self.kept();
+        let list = kept.lists.get(&(asked.period, asked.start_ms))?.clone();
+        Some(kept.body(&list, k))
     }
 
-    fn keep(&self, list: &ClosedList) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another request may have read the same one meanwhile.
-        kept.retain(|one| (one.period, one.start_ms) != (list.period, list.start_ms));
-        if kept.len() == LISTS_MAX {
-            kept.remove(0);
-        }
-        kept.push(Arc::new(list.clone()));
+    fn keep(&self, list: ClosedList, k: usize) -> Arc<Body> {
+        let mut kept = self.kept();
+        let body = kept.body(&list, k);
+        kept.lists.put((list.period, list.start_ms), Arc::new(list));
+        body
+    }
+
+    /// What is kept; a panic elsewhere leaves it whole, because what is put in is whole before.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// The body for the first `k` rows of a list, made if it is not kept.
+    fn body(&mut self, list: &ClosedList, k: usize) -> Arc<Body> {
+        let key = (list.period, list.start_ms, k.min(list.rows.len()));
+        self.bodies.get_or_insert(key, || Arc::new(closed_body(list, k))).clone()
     }
 }
 
@@ -87,8 +110,8 @@ pub(crate) fn not_begun(snapshot: &Snapshot, asked: &Asked) -> Problem {
 }
 
 /// Why a period that has ended has no list.
-fn without_list(answer: &HistoryAnswer, snapshot: &Snapshot, asked: &Asked) -> Problem {
-    let (period, start, bounds) = (asked.period, rfc3339(asked.start_ms), answer.bounds);
+fn without_list(bounds: HistoryBounds, snapshot: &Snapshot, asked: &Asked) -> Problem {
+    let (period, start) = (asked.period, rfc3339(asked.start_ms));
     if asked.end_ms > bounds.closed_until_ms {
         let final_ms = asked.end_ms.saturating_add(bounds.lateness_max_ms);
         let left_s = final_ms.saturating_sub(snapshot.as_of_ms).div_ceil(1000);

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod body;
 mod counts;
 mod door;
 mod history;

@@ -1,17 +1,19 @@
 //! The routes: which path answers what.
 //!
-//! Invariant: every answer but a list, a health word and metrics is a [`Problem`]; no answer may be stored by caches,
-//! because of most a second later it is not the answer any more.
+//! Invariant: every answer but a list, a health word and metrics is a [`Problem`]; no answer may be given out by caches
+//! unasked, because of most a second later it is not the answer any more. A [`Body`] says which one it is, so that who
+//! asks again need not get it again; the others are small or of one moment, and are not to be stored.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::answer::{Bodies, views_body};
+use crate::body::Body;
 use crate::counts::Counts;
 use crate::history::{Lists, current_start, not_begun, periods_body};
 use crate::problem::Problem;
@@ -59,15 +61,15 @@ pub(crate) fn routes<S: SnapshotSource>(shared: Arc<Shared<S>>) -> Router {
         .with_state(shared)
 }
 
-async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri) -> Response {
+async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri, headers: HeaderMap) -> Response {
     let answer = match top_body(&shared, &uri).await {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(body) => body.answer(&headers),
         Err(problem) => problem.into_response(),
     };
     shared.counts.answer("top", answer)
 }
 
-async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<bytes::Bytes, Problem> {
+async fn top_body<S: SnapshotSource>(shared: &Shared<S>, uri: &Uri) -> Result<Arc<Body>, Problem> {
     let query = TopQuery::parse(uri)?;
     let mut latest = shared.source.latest();
     if let Some(wanted) = query.min_epoch {
