@@ -51,6 +51,7 @@ fn equal_epochs_have_equal_bytes_at_every_sidecar() {
                 for other in others {
                     assert_eq!((other.status, &other.content_type), (200, &first.content_type));
                     assert_eq!(other.body, first.body, "{period} {k}");
+                    assert!(other.etag.is_some() && other.etag == first.etag, "{period} {k}: {other:?}");
                 }
                 Some(())
             });

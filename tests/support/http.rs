@@ -13,6 +13,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) retry_after: Option<String>,
+    pub(crate) etag: Option<String>,
     pub(crate) body: String,
 }
 
@@ -51,8 +52,8 @@ fn try_get_as(url: &str, token: Option<&str>) -> Result<Answer, ureq::Error> {
     let mut response = request.call()?;
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (content_type, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
-    let status = response.status().as_u16();
-    Ok(Answer { status, content_type, retry_after, body: response.body_mut().read_to_string()? })
+    let (status, etag) = (response.status().as_u16(), header("etag"));
+    Ok(Answer { status, content_type, retry_after, etag, body: response.body_mut().read_to_string()? })
 }
 
 /// Sends these bytes, or none and that there will be none, and returns all that comes back until the server closes.

@@ -15,10 +15,12 @@ mod closed_files;
 mod config;
 mod directory;
 mod frames;
+mod headers;
 mod log;
 mod queries;
 mod replay_csv;
 pub mod seals;
+mod served;
 mod small_files;
 
 pub use directory::{DIRECTORY, SEGMENT_BYTES, SHARDS, directory, state_file};
@@ -49,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, mutations: 300 },
     Target { name: "replay_csv", run: replay_csv::run, mutations: 5000 },
     Target { name: "queries", run: queries::run, mutations: 5000 },
+    Target { name: "headers", run: headers::run, mutations: 5000 },
 ];
 
 /// Runs the target of that name.

@@ -53,13 +53,15 @@ fn scan(disk: &MemoryDisk, from: u64, expected_end: Option<u64>) -> Result<(LogE
         before = end;
         let refused = record.verdicts.iter().map(|range| range.count).sum::<u32>();
         assert_eq!(refused, header.refused_count);
-        if header.kind == RecordKind::Batch {
-            let batch = Batch::decode(record.batch).expect("a batch is checked before it is handed out");
-            assert_eq!(Batch::verify(record.batch, header.wire_version, header.producer), Ok(()));
-            assert_eq!((batch.sequence(), batch.view_count()), (header.sequence, header.view_count));
-            batches.push((end, record.batch.to_vec()));
-        } else {
-            assert!(record.batch.is_empty());
+        match header.kind {
+            RecordKind::Batch => {
+                let batch = Batch::decode(record.batch).expect("a batch is checked before it is handed out");
+                assert_eq!(Batch::verify(record.batch, header.wire_version, header.producer), Ok(()));
+                assert_eq!((batch.sequence(), batch.view_count()), (header.sequence, header.view_count));
+                batches.push((end, record.batch.to_vec()));
+            }
+            RecordKind::ProducerNew => assert_eq!(record.owner().is_none(), record.batch.is_empty()),
+            RecordKind::Prefix => assert!(record.batch.is_empty()),
         }
         Ok(())
     })?;

@@ -3,9 +3,12 @@
 //! A failure tells target, seed and how to run that input alone. `HIGHWATER_FUZZ_SEED` sets the seed,
 //! `HIGHWATER_FUZZ_FACTOR` multiplies the number of mutations. Invariant: the same seed gives the same inputs.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use highwater_fuzz_targets::{TARGETS, Target};
 use rand::{RngExt, SeedableRng};
@@ -17,8 +20,13 @@ const INPUT_BYTES_MAX: usize = 32 << 10;
 const EXTREMES: [u64; 10] =
     [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX.cast_unsigned(), u64::MAX];
 
-fn corpus(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target.name);
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
+}
+
+/// The inputs in a folder of corpora.
+fn corpus(folder: &Path, target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = folder.join(target.name);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder can be listed").path()).collect();
     paths.sort();
@@ -32,7 +40,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 fn check(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("the target is there");
-    let corpus = corpus(target);
+    let corpus = corpus(&kept(), target);
     assert!(!corpus.is_empty(), "{name} has no corpus: make one by `cargo run -p highwater-fuzz-targets --bin seeds`");
     for (path, bytes) in &corpus {
         let outcome = catch_unwind(|| (target.run)(bytes));
@@ -99,6 +107,29 @@ fn mutate(input: &mut Vec<u8>, corpus: &[(PathBuf, Vec<u8>)], random: &mut ChaCh
     }
 }
 
+/// A format that has moved on refuses what was written before, and nothing behind that refusal is tried any more.
+#[test]
+fn the_kept_seeds_are_what_the_writers_write_today() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let made = Command::new(env!("CARGO_BIN_EXE_seeds")).arg(folder.path()).status().expect("seeds can be made");
+    assert!(made.success());
+    let seeds = |folder: &Path, target: &Target| -> BTreeMap<OsString, Vec<u8>> {
+        let all = corpus(folder, target).into_iter();
+        let named = all.map(|(path, bytes)| (path.file_name().expect("it is a file").to_owned(), bytes));
+        named.filter(|(name, _)| name.as_encoded_bytes().starts_with(b"seed-")).collect()
+    };
+    for target in TARGETS {
+        let [kept, made] = [kept().as_path(), folder.path()].map(|folder| seeds(folder, target));
+        let other = kept.keys().chain(made.keys()).find(|name| kept.get(*name) != made.get(*name));
+        assert_eq!(
+            other, None,
+            "of {}: write the seeds anew by `cargo run -p highwater-fuzz-targets --bin seeds`, remove those that are no \
+             more, and look whether the target still holds what it should",
+            target.name
+        );
+    }
+}
+
 macro_rules! targets {
     ($($name:ident)*) => {
         $(
@@ -121,4 +152,4 @@ macro_rules! targets {
     };
 }
 
-targets! { frames batches log cuts rollups producers history state archive config replay_csv queries }
+targets! { frames batches log cuts rollups producers history state archive config replay_csv queries headers }

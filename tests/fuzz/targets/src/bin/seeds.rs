@@ -1,11 +1,11 @@
 //! Writes the seeds of every corpus: real encodings, made by the engine's own writers.
 //!
-//! `cargo run -p highwater-fuzz-targets --bin seeds` from the workspace; what it writes is called `seed-…`. Invariant:
-//! the same bytes each time.
+//! `cargo run -p highwater-fuzz-targets --bin seeds [FOLDER]` from the workspace; what it writes is called `seed-…`, in
+//! the kept corpora unless another folder is named. Invariant: the same bytes each time.
 #![allow(clippy::unwrap_used, reason = "a seed that cannot be made is a bug of this program")]
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use highwater_fuzz_targets::{DIRECTORY, SHARDS, directory};
 use highwater_proto::{
@@ -34,7 +34,8 @@ fn main() {
 }
 
 fn seed(target: &str, name: &str, parts: &[&[u8]]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target);
+    let kept = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    let folder = env::args_os().nth(1).map_or_else(kept, PathBuf::from).join(target);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("seed-{name}")), parts.concat()).unwrap();
 }
@@ -333,5 +334,14 @@ fn texts() {
     ] {
         let name: String = query.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
         seed("queries", &name, &[&[index], query.as_bytes()]);
+    }
+    let tag = "W/\"000102030405060708090a0b0c0d0e0f\"";
+    for (name, lines) in [
+        ("browser", "\0gzip, deflate, br, zstd".to_owned()),
+        ("qualities", "\0br;q=1.0, GZIP ; Q=0.5, identity;q=0.2, *;q=0\n\0x-gzip".to_owned()),
+        ("any", "\0*\n\u{1}*".to_owned()),
+        ("tags", format!("\u{1}\"a\", \"b,c\" ,{tag}\n\u{1}{tag}\n\0gzip;q=0")),
+    ] {
+        seed("headers", name, &[lines.as_bytes()]);
     }
 }
