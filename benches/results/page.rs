@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 const HEAD: &str = "# Results
 
-What Highwater holds on the machine below, and what it costs. All of it is measured by one command, which takes a while:
+What Highwater holds on one machine, and what it costs. All of it is measured by one command, which takes a while:
 
 ```sh
 cargo build --release --workspace
@@ -18,7 +18,8 @@ cargo run --release -p highwater-benches --bin results
 ```
 
 `--only=<part>` measures a part anew and leaves the others as they are; each part says when it was measured, of which
-commit, and how long that took. Figures are of this machine at that time; it should have nothing else to do.";
+commit, how long that took, and on which processor. Figures of two parts compare where that is the same one; the machine
+should have nothing else to do.";
 
 /// The page as it will be written.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
-//! When a part was measured, of which commit, and how long that took.
+//! When a part was measured, of which commit, how long that took, and on what: another part may be of another machine.
 
+use highwater_loadgen::machine::Machine;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,7 +24,7 @@ impl Stamp {
     pub(crate) fn close(&self) -> String {
         let at = humantime::format_rfc3339_seconds(self.at).to_string().replace('T', " ").replace('Z', " UTC");
         let took = humantime::format_duration(Duration::from_secs(self.began.elapsed().as_secs().max(1)));
-        format!("*{at}, commit {}, {took}*", commit())
+        format!("*{at}, commit {}, {took}, on {}*", commit(), Machine::this().cpu)
     }
 }
 
@@ -49,9 +50,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_has_date_commit_and_duration() {
+    fn a_stamp_has_date_commit_duration_and_machine() {
         let stamp = Stamp { at: SystemTime::UNIX_EPOCH, began: Instant::now() }.close();
         assert!(stamp.starts_with("*1970-01-01 00:00:00 UTC, commit "), "{stamp}");
-        assert!(stamp.ends_with(", 1s*"), "{stamp}");
+        assert!(stamp.ends_with(&format!(", 1s, on {}*", Machine::this().cpu)), "{stamp}");
     }
 }
