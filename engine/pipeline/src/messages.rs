@@ -51,7 +51,8 @@ pub struct CutErrand {
 /// Blocking work that the pinned core leaves to its helper.
 #[derive(Debug)]
 pub enum StoreRequest {
-    /// Prepare one more segment for the log; answered by the segment itself, or by [`StoreAnswer::NoSpace`].
+    /// Prepare one more segment for the log; answered by the segment itself, or by why there is no room for
+    /// one.
     PrepareSegment,
     /// Make a further block of epochs usable.
     LeaseEpochs {
@@ -83,8 +84,6 @@ pub struct RunSlice {
 /// What the helper answers.
 #[derive(Debug)]
 pub enum StoreAnswer {
-    /// No segment could be prepared because the disk is full; says what is missing and the remedy.
-    NoSpace(String),
     /// Epochs up to and including this one may be used.
     EpochsLeased(Epoch),
     /// The minute is durable.

@@ -229,6 +229,16 @@ impl Pipeline {
         self.log.add_segment(segment, handle);
     }
 
+    /// No segment could be prepared because the disk is full; says what is missing and the remedy.
+    pub fn handle_no_segment(&mut self, missing: String) {
+        self.segments_asked -= 1;
+        self.segment_retry_ms = self.clock.monotonic_ms() + SEGMENT_RETRY_MS;
+        if self.disk_full.is_none() {
+            tracing::error!("no room for the log's next segment, batches will be refused: {missing}");
+        }
+        self.disk_full = Some(missing);
+    }
+
     /// Whether the helper's next answer can be taken now; while not, it stays where it is.
     pub fn wants_answers(&self) -> bool {
         !self.counting.runs_full()
@@ -237,14 +247,6 @@ impl Pipeline {
     /// Takes what else the helper answers.
     pub fn handle_answer(&mut self, answer: StoreAnswer) {
         match answer {
-            StoreAnswer::NoSpace(text) => {
-                self.segments_asked -= 1;
-                self.segment_retry_ms = self.clock.monotonic_ms() + SEGMENT_RETRY_MS;
-                if self.disk_full.is_none() {
-                    tracing::error!("no room for the log's next segment, batches will be refused: {text}");
-                }
-                self.disk_full = Some(text);
-            }
             StoreAnswer::EpochsLeased(end) => self.issuer().handle_leased(end),
             StoreAnswer::MinuteRecorded(minute) => self.issuer().handle_minute(minute),
             StoreAnswer::CutWritten => {

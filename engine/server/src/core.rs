@@ -4,7 +4,7 @@
 //! packet, a completed write, a wake-up or a deadline. All rules are in the pipeline: this file only carries.
 
 use crate::access::Rules;
-use crate::desks::Brought;
+use crate::desks::MadeSegment;
 use crate::fatal::fatal;
 use crate::history::HistoryPort;
 use crate::lookups::{LOOKUPS_PER_TURN, LookupRequest, answer_waiting};
@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_disk::UringLog;
-use highwater_pipeline::{Output, Pipeline, Reading, StoreRequest};
+use highwater_pipeline::{Output, Pipeline, Reading, StoreAnswer, StoreRequest};
 use highwater_proto::{CloseReason, Snapshot};
 use highwater_storage::LogDevice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,10 +43,12 @@ pub struct Core {
     pub ring: UringLog,
     /// Errands to the helper, with this core's number.
     pub errands: Sender<(u16, StoreRequest)>,
-    /// To the helper that makes segments: this core's number for each that is wanted.
-    pub segments: Sender<u16>,
     /// Its answers.
-    pub brought: Receiver<Brought>,
+    pub answers: Receiver<StoreAnswer>,
+    /// To the helper that makes segments: this core's number for each that is wanted.
+    pub segments_wanted: Sender<u16>,
+    /// What it brings.
+    pub segments: Receiver<MadeSegment>,
     /// Frozen lists for merging.
     pub tops: Sender<Frozen>,
     /// Published snapshots.
@@ -198,17 +200,21 @@ impl CoreLoop {
 
     fn take_answers(&mut self) -> bool {
         let mut worked = false;
-        while self.core.pipeline.wants_answers()
-            && let Ok(brought) = self.core.brought.try_recv()
-        {
+        while let Ok(made) = self.core.segments.try_recv() {
             worked = true;
-            match brought {
-                Brought::Segment(segment) => match self.core.ring.attach(&segment) {
+            match made {
+                Ok(segment) => match self.core.ring.attach(&segment) {
                     Ok(handle) => self.core.pipeline.handle_segment(&segment, handle),
                     Err(error) => fatal(&format!("cannot open the log segment {}", segment.path), &error),
                 },
-                Brought::Answer(answer) => self.core.pipeline.handle_answer(answer),
+                Err(missing) => self.core.pipeline.handle_no_segment(missing),
             }
+        }
+        while self.core.pipeline.wants_answers()
+            && let Ok(answer) = self.core.answers.try_recv()
+        {
+            worked = true;
+            self.core.pipeline.handle_answer(answer);
         }
         worked
     }
@@ -251,7 +257,7 @@ impl CoreLoop {
             let Some(errand) = self.core.pipeline.poll_errand() else { return };
             let number = self.core.number;
             let is_gone = match errand {
-                StoreRequest::PrepareSegment => self.core.segments.send(number).is_err(),
+                StoreRequest::PrepareSegment => self.core.segments_wanted.send(number).is_err(),
                 other => self.core.errands.send((number, other)).is_err(),
             };
             if is_gone {

@@ -24,6 +24,7 @@ use crate::prefault::Prefaulter;
 use crate::publisher::Publisher;
 use crate::quic::{QuicDriver, QuicError, QuicLimits};
 use crate::rollups::{Rollups, SharedFigures, StorageFigures, minutes};
+use crate::room::room;
 use crate::runtime::{self, Parking, Waker};
 use crate::segments::SegmentHelper;
 use crate::snapshots::Snapshots;
@@ -170,15 +171,18 @@ impl Engine {
         let snapshots = Arc::new(Snapshots::new(metrics, Lookups { targets, doors }, history_door));
         let stop = Arc::new(AtomicBool::new(false));
         let (errands, requests) = bounded(ERRANDS_MAX * cores);
-        let (segments, segments_wanted) = bounded(ERRANDS_MAX * cores);
+        let (segments_wanted, segments_wanted_received) = bounded(ERRANDS_MAX * cores);
         let (tops, tops_received) = bounded(ERRANDS_MAX * cores);
-        let (mut desks, mut published, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut answer_desks, mut segment_desks) = (Vec::new(), Vec::new());
+        let (mut published, mut threads) = (Vec::new(), Vec::new());
         let parts = pipelines.into_iter().zip(drivers).zip(parkings).zip(lookups).zip(history_ports);
         for (number, (((((pipeline, ring), driver), parking), lookups), history)) in (0..).zip(parts) {
-            let (brought_sender, brought) = bounded(ERRANDS_MAX);
+            let (answers_sender, answers) = bounded(ERRANDS_MAX);
+            let (segments_sender, segments) = bounded(ERRANDS_MAX);
             let (published_sender, published_receiver) = bounded(ERRANDS_MAX);
             let waker = parking.waker();
-            desks.push(CoreDesk { brought: brought_sender, waker: waker.clone() });
+            answer_desks.push(CoreDesk { brought: answers_sender, waker: waker.clone() });
+            segment_desks.push(CoreDesk { brought: segments_sender, waker: waker.clone() });
             published.push((published_sender, waker));
             let core = Core {
                 number,
@@ -186,8 +190,9 @@ impl Engine {
                 driver,
                 ring,
                 errands: errands.clone(),
-                segments: segments.clone(),
-                brought,
+                answers,
+                segments_wanted: segments_wanted.clone(),
+                segments,
                 tops: tops.clone(),
                 published: published_receiver,
                 lookups,
@@ -198,16 +203,23 @@ impl Engine {
             };
             threads.push((core, parking));
         }
-        drop((segments, tops));
-        let maker = store.segment_maker();
-        let segment_helper = SegmentHelper { maker, wanted: segments_wanted, desks: desks.clone(), errands };
+        drop((errands, segments_wanted, tops));
+        let (room_seeker, room_maker) = room();
+        let segment_helper = SegmentHelper {
+            maker: store.segment_maker(),
+            wanted: segments_wanted_received,
+            desks: segment_desks,
+            room: room_seeker,
+        };
         let (archive, archivist) = archive_desk(disk.clone(), archive, stop.clone());
         let historian = Historian::new(disk.clone(), history_rules);
         let (jobs, job_helper) = job_helper(disk.clone(), historian, stop.clone());
         let rollups = Rollups::new(storage.clone());
         let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
-        let storekeeper = Storekeeper::new(store, log_retention_bytes, requests, desks, chores, stop.clone());
+        let desks = answer_desks;
+        let storekeeper =
+            Storekeeper::new(store, log_retention_bytes, requests, desks, room_maker, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let (reload, reload_requests) = bounded(1);
         let reloader = Reloader::new(sources, rules.clone(), reloads, reload_requests, wakers.clone(), stop.clone());

@@ -33,6 +33,7 @@ pub mod prefault;
 pub mod publisher;
 pub mod quic;
 pub mod rollups;
+pub mod room;
 pub mod runtime;
 pub mod screen;
 pub mod segments;

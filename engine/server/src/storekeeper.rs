@@ -1,19 +1,20 @@
-//! The helper that does the cores' blocking work on the data directory: leases, cut files, runs, and segments for which
-//! room must be made (`segments.rs` makes the others).
+//! The helper that does the cores' blocking work on the data directory: leases, cut files, runs, and room for the
+//! segments that `segments.rs` makes.
 //!
-//! It owns the store and answers errands in the order they come, segments last; what needs a part of every core is done
-//! when the last part has come. Long work from files to files it plans and hands to another helper, and takes over when
+//! It owns the store and answers errands in the order they come; what needs a part of every core is done when the last
+//! part has come. Long work from files to files it plans and hands to another helper, and takes over when
 //! it is done; only here are files given up. Invariant: after a failed write or sync the process ends here, before
-//! anything that rested on it is acknowledged. Only a full disk is no end: a core that wants a segment is told so, and
-//! any other errand, which has changed nothing, is tried again until there is room, before those that came after it.
+//! anything that rested on it is acknowledged. Only a full disk is no end: an errand, which has changed nothing then, is
+//! tried again until there is room, before those that came after it, and meanwhile no segment takes any.
 
 use crate::archivist::ArchiveDesk;
-use crate::desks::{Brought, CoreDesk};
+use crate::desks::CoreDesk;
 use crate::fatal::fatal;
 use crate::helpers::give_way;
 use crate::historian::Closing;
 use crate::jobs::{JobDesk, JobOutcome};
 use crate::rollups::Rollups;
+use crate::room::RoomMaker;
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 use highwater_pipeline::{CutErrand, Gather, RunSlice, StoreAnswer, StoreRequest, shard_owner};
 use highwater_ranking::{Minute, RunRequest};
@@ -40,9 +41,8 @@ pub struct Storekeeper<D: Disk> {
     log_retention_bytes: u64,
     requests: Receiver<(u16, StoreRequest)>,
     /// By core.
-    desks: Vec<CoreDesk>,
-    /// Cores that want a segment; each asks for few at a time.
-    segments_wanted: VecDeque<u16>,
+    desks: Vec<CoreDesk<StoreAnswer>>,
+    room: RoomMaker,
     parts: Gather<CorePart>,
     runs: Gather<Vec<RunRequest>>,
     /// A cut that is written when the runs are brought that all cores wait for.
@@ -99,7 +99,8 @@ impl<D: Disk> Storekeeper<D> {
         store: Store<D>,
         log_retention_bytes: u64,
         requests: Receiver<(u16, StoreRequest)>,
-        desks: Vec<CoreDesk>,
+        desks: Vec<CoreDesk<StoreAnswer>>,
+        room: RoomMaker,
         mut chores: Chores,
         stop: Arc<AtomicBool>,
     ) -> Self {
@@ -110,7 +111,7 @@ impl<D: Disk> Storekeeper<D> {
             log_retention_bytes,
             requests,
             desks,
-            segments_wanted: VecDeque::new(),
+            room,
             parts,
             runs,
             held: None,
@@ -133,28 +134,11 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    /// The next errand: segments only when nothing else waits, since making one takes long, and all cores wait for what
-    /// a marker needs.
     fn next(&mut self) -> Option<(u16, StoreRequest)> {
         while let Some(stalled) = self.stalled.take() {
             self.wait_for_room(stalled);
         }
-        if let Some(request) = self.behind.pop_front() {
-            return Some(request);
-        }
-        loop {
-            let request = match self.segments_wanted.is_empty() {
-                true => self.wait()?,
-                false => match self.requests.try_recv() {
-                    Ok(request) => request,
-                    Err(_) => return self.segments_wanted.pop_front().map(|core| (core, StoreRequest::PrepareSegment)),
-                },
-            };
-            match request {
-                (core, StoreRequest::PrepareSegment) => self.segments_wanted.push_back(core),
-                other => return Some(other),
-            }
-        }
+        self.behind.pop_front().or_else(|| self.wait())
     }
 
     /// The next request; outcomes of jobs are taken as they come.
@@ -169,6 +153,15 @@ impl<D: Disk> Storekeeper<D> {
                         }
                     }
                     // The helper is gone, and with it every job.
+                    Err(_) => return self.requests.recv().ok(),
+                },
+                recv(self.room.wanted) -> wanted => match wanted {
+                    Ok(()) => {
+                        if let Err(error) = self.recycle() {
+                            fatal("the data directory could not be written or read", &error);
+                        }
+                        self.room.tried();
+                    }
                     Err(_) => return self.requests.recv().ok(),
                 },
                 recv(self.chores.archive.done) -> done => match done {
@@ -211,7 +204,7 @@ impl<D: Disk> Storekeeper<D> {
 
     fn serve(&mut self, core: u16, request: StoreRequest) -> Result<(), StorageError> {
         match request {
-            StoreRequest::PrepareSegment => self.prepare_segment(core)?,
+            StoreRequest::PrepareSegment => unreachable!("segments are asked of the helper that makes them"),
             StoreRequest::LeaseEpochs { count } => self.try_to(Errand::LeaseEpochs(core, count))?,
             StoreRequest::RecordMinute(minute) => self.try_to(Errand::RecordMinute(core, minute))?,
             StoreRequest::WriteCut(errand) => {
@@ -234,20 +227,6 @@ impl<D: Disk> Storekeeper<D> {
                     }
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn prepare_segment(&mut self, core: u16) -> Result<(), StorageError> {
-        let mut prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
-        // On a full disk no segment waits for the archive any more.
-        if prepared.as_ref().is_err_and(StorageError::is_no_space) && self.recycle()? > 0 {
-            prepared = self.store.prepare_segment(LogNumber(u32::from(core)));
-        }
-        match prepared {
-            Ok(segment) => self.bring(core, Brought::Segment(segment)),
-            Err(error) if error.is_no_space() => self.answer(core, StoreAnswer::NoSpace(error.to_string())),
-            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -280,17 +259,13 @@ impl<D: Disk> Storekeeper<D> {
         Ok(())
     }
 
-    /// Waits a moment, in which cores that want segments are told how it stands, and tries again.
+    /// Waits a moment, in which no segment is made, and tries again.
     fn wait_for_room(&mut self, mut stalled: Stalled) {
+        self.room.wait(Some(stalled.error.to_string()));
         let cores_are_gone = loop {
-            let wanted = std::mem::take(&mut self.segments_wanted);
-            for core in wanted {
-                self.answer(core, StoreAnswer::NoSpace(stalled.error.to_string()));
-            }
             let soon = Instant::now() + RETRY_AFTER;
             match self.requests.recv_deadline(stalled.retry_at.min(soon)) {
-                Ok((core, StoreRequest::PrepareSegment)) => self.segments_wanted.push_back(core),
-                Ok(other) => self.put_behind(&mut stalled, other),
+                Ok(request) => self.put_behind(&mut stalled, request),
                 Err(RecvTimeoutError::Timeout) => {
                     if Instant::now() >= stalled.retry_at || self.stop.load(Ordering::Relaxed) {
                         break false;
@@ -303,7 +278,10 @@ impl<D: Disk> Storekeeper<D> {
         // Segments that were kept when the disk was full before may be what is in the way.
         let outcome = self.recycle().and_then(|_| self.perform(&stalled.errand));
         match outcome {
-            Ok(()) => tracing::info!("there was room for {}", stalled.errand),
+            Ok(()) => {
+                self.room.wait(None);
+                tracing::info!("there was room for {}", stalled.errand);
+            }
             Err(error) if error.is_no_space() && !cores_are_gone && !self.stop.load(Ordering::Relaxed) => {
                 stalled.error = error;
                 stalled.pause = (2 * stalled.pause).min(RETRY_AFTER_MAX);
@@ -389,11 +367,7 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     fn answer(&self, core: u16, answer: StoreAnswer) {
-        self.bring(core, Brought::Answer(answer));
-    }
-
-    fn bring(&self, core: u16, brought: Brought) {
-        self.desks[usize::from(core)].bring(brought);
+        self.desks[usize::from(core)].bring(answer);
     }
 }
 
@@ -404,6 +378,7 @@ pub(crate) mod tests {
     use crate::historian::{Historian, HistoryRules};
     use crate::jobs::job_helper;
     use crate::rollups::SharedFigures;
+    use crate::room::{RoomSeeker, room};
     use crate::runtime::Parking;
     use crossbeam_channel::{Sender, bounded};
     use highwater_proto::InstanceId;
@@ -426,7 +401,8 @@ pub(crate) mod tests {
     struct Setup {
         disk: MemoryDisk,
         requests: Sender<(u16, StoreRequest)>,
-        brought: Receiver<Brought>,
+        answers: Receiver<StoreAnswer>,
+        room: RoomSeeker,
         thread: std::thread::JoinHandle<()>,
     }
 
@@ -436,7 +412,8 @@ pub(crate) mod tests {
         store.replay_logs::<StorageError>(|_, _| Ok(())).unwrap();
         store.open_generations(1).unwrap();
         let (requests, received) = bounded(16);
-        let (sender, brought) = bounded(16);
+        let (sender, answers) = bounded(16);
+        let (room, room_maker) = room();
         let desk = CoreDesk { brought: sender, waker: Parking::new().unwrap().waker() };
         let retention = Duration::from_secs(3600);
         let rules = HistoryRules { directory: DIRECTORY, calendar: Calendar::default(), retention, new_at_ms: None };
@@ -444,37 +421,44 @@ pub(crate) mod tests {
         let (jobs, helper) = job_helper(shared.clone(), Historian::new(shared.clone(), rules), Arc::default());
         std::thread::spawn(move || helper.run());
         let rollups = Rollups::new(SharedFigures::default());
-        let (archive, _) = archive_desk(disk.clone(), Arc::default(), Arc::default());
+        let (archive, archivist) = archive_desk(disk.clone(), Arc::default(), Arc::default());
+        std::thread::spawn(move || archivist.run());
         let chores = Chores { desk: jobs, rollups, closing: Closing::new(shared, rules), archive };
-        let keeper = Storekeeper::new(store, 0, received, vec![desk], chores, Arc::default());
-        Setup { disk, requests, brought, thread: std::thread::spawn(move || keeper.run(false)) }
+        let keeper = Storekeeper::new(store, 0, received, vec![desk], room_maker, chores, Arc::default());
+        Setup { disk, requests, answers, room, thread: std::thread::spawn(move || keeper.run(false)) }
     }
 
-    /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile a core that wants a
-    /// segment is told how it stands.
+    /// Leases and minutes wait out a full disk in order, the latest minute for all; meanwhile segments are to take no
+    /// room.
     #[test]
-    fn errands_wait_for_room_in_order_and_segments_are_refused_meanwhile() {
-        let Setup { disk, requests, brought, thread } = start();
-        let next = || brought.recv_timeout(WAIT_MAX).unwrap();
+    fn errands_wait_for_room_in_order_and_segments_leave_it_to_them() {
+        let Setup { disk, requests, answers, room, thread } = start();
+        let next = || answers.recv_timeout(WAIT_MAX).unwrap();
+        assert!(room.ask(), "it is tried at once");
         disk.fill_after(0);
         let send = |request| requests.send((0, request)).unwrap();
         send(StoreRequest::LeaseEpochs { count: 10 });
         send(StoreRequest::RecordMinute(Minute(5)));
-        send(StoreRequest::PrepareSegment);
-        assert!(matches!(next(), Brought::Answer(StoreAnswer::NoSpace(_))), "the only answer on a full disk");
+        let missing = loop {
+            std::thread::yield_now();
+            if let Some(missing) = room.waiting() {
+                break missing;
+            }
+        };
+        assert!(missing.contains("space"), "{missing}");
         send(StoreRequest::RecordMinute(Minute(7)));
-        send(StoreRequest::PrepareSegment);
-        assert!(matches!(next(), Brought::Answer(StoreAnswer::NoSpace(_))));
+        assert!(answers.try_recv().is_err(), "nothing is answered on a full disk");
         disk.make_room();
-        let Brought::Answer(StoreAnswer::EpochsLeased(first)) = next() else { panic!("no lease") };
-        assert!(matches!(next(), Brought::Answer(StoreAnswer::MinuteRecorded(Minute(7)))), "the latest minute, once");
+        let StoreAnswer::EpochsLeased(first) = next() else { panic!("no lease") };
+        assert!(matches!(next(), StoreAnswer::MinuteRecorded(Minute(7))), "the latest minute, once");
+        assert_eq!(room.waiting(), None);
         send(StoreRequest::LeaseEpochs { count: 10 });
-        let Brought::Answer(StoreAnswer::EpochsLeased(second)) = next() else { panic!("no lease") };
+        let StoreAnswer::EpochsLeased(second) = next() else { panic!("no lease") };
         assert_eq!(second.0, first.0 + 10, "what found no room leased nothing");
-        send(StoreRequest::PrepareSegment);
-        assert!(matches!(next(), Brought::Segment(_)), "there is room again");
+        assert!(room.ask(), "it is tried again");
         drop(requests);
         thread.join().unwrap();
-        assert!(brought.try_recv().is_err());
+        assert!(answers.try_recv().is_err());
+        assert!(!room.ask(), "nobody is there");
     }
 }

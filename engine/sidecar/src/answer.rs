@@ -1,23 +1,23 @@
 //! The bodies of top lists and of a video's counts, and a small cache of those of the newest snapshot.
 //!
 //! Invariant: a body is a pure function of (snapshot, period, window, k) or of (final list, k), so a cached one is as
-//! good as a new one; the cache holds bodies of one snapshot only, at most [`BODIES_MAX`].
+//! good as a new one; the cache holds bodies of one snapshot only, at most [`BODIES_MAX`] and [`BODIES_BYTES_MAX`].
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use highwater_proto::{Board, BoardRow, ClosedList, Period, Snapshot, VideoCounts, Window};
-use lru::LruCache;
 use serde::Serialize;
 
-use crate::body::Body;
+use crate::body::{Body, Shelf};
 use crate::json;
 use crate::time::{rfc3339, rfc3339_ms};
 
-/// Bodies kept for one snapshot, those used last: readers mostly ask for the same few `k`. One of 1000 rows has 300 KB
-/// with the longest ids, and less than that again in gzip.
-const BODIES_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Bodies kept for one snapshot: readers mostly ask for the same few `k`.
+const BODIES_MAX: usize = 32;
+/// Plain bytes of them. One of 1000 rows has 57 KB with ids of 11 characters, 300 KB with the longest, and 1.6 MB if
+/// all of these have to be escaped.
+const BODIES_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Serialize)]
 struct Top<'a> {
@@ -140,19 +140,14 @@ fn listed(rows: &[BoardRow], k: usize, total_views: u64) -> (Vec<Row<'_>>, u64) 
 type BodyKey = (Period, Window, usize);
 
 /// Bodies already made for the snapshot that is the newest.
+#[derive(Default)]
 pub(crate) struct Bodies {
-    kept: Mutex<Kept>,
+    kept: Mutex<Option<Kept>>,
 }
 
 struct Kept {
-    snapshot: Option<Arc<Snapshot>>,
-    bodies: LruCache<BodyKey, Arc<Body>>,
-}
-
-impl Default for Bodies {
-    fn default() -> Self {
-        Self { kept: Mutex::new(Kept { snapshot: None, bodies: LruCache::new(BODIES_MAX) }) }
-    }
+    snapshot: Arc<Snapshot>,
+    bodies: Shelf<BodyKey>,
 }
 
 impl Bodies {
@@ -160,31 +155,33 @@ impl Bodies {
     pub(crate) fn body(&self, snapshot: &Arc<Snapshot>, period: Period, window: Window, k: usize) -> Option<Arc<Body>> {
         let board = snapshot.board(period, window)?;
         let key = (period, window, k.min(board.rows.len()));
-        if let Some(body) = self.find(snapshot, key) {
-            return Some(body);
-        }
-        let body = Arc::new(body(snapshot, board, k));
-        self.keep(snapshot, key, body.clone());
-        Some(body)
+        let kept = self.find(snapshot, key);
+        Some(kept.unwrap_or_else(|| self.keep(snapshot, key, body(snapshot, board, k))))
     }
 
     fn find(&self, snapshot: &Arc<Snapshot>, key: BodyKey) -> Option<Arc<Body>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = kept.snapshot.as_ref().is_some_and(|one| Arc::ptr_eq(one, snapshot));
-        same.then(|| kept.bodies.get(&key).cloned()).flatten()
+        let kept = self.kept();
+        kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.snapshot, snapshot))?.bodies.find(&key)
     }
 
-    fn keep(&self, snapshot: &Arc<Snapshot>, key: BodyKey, body: Arc<Body>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match &kept.snapshot {
-            Some(one) if Arc::ptr_eq(one, snapshot) => {}
-            // A request that was overtaken by a newer snapshot must not throw the newer one's bodies away.
-            Some(one) if one.instance == snapshot.instance && one.epoch > snapshot.epoch => return,
-            _ => {
-                kept.bodies.clear();
-                kept.snapshot = Some(snapshot.clone());
+    fn keep(&self, snapshot: &Arc<Snapshot>, key: BodyKey, body: Body) -> Arc<Body> {
+        let mut kept = self.kept();
+        // A request that was overtaken by a newer snapshot must not throw the newer one's bodies away.
+        let is_overtaken = |one: &Snapshot| one.instance == snapshot.instance && one.epoch > snapshot.epoch;
+        match &mut *kept {
+            Some(kept) if Arc::ptr_eq(&kept.snapshot, snapshot) => kept.bodies.put(key, body),
+            Some(kept) if is_overtaken(&kept.snapshot) => Shelf::new(0, 0).put(key, body),
+            older => {
+                let mut bodies = Shelf::new(BODIES_MAX, BODIES_BYTES_MAX);
+                let body = bodies.put(key, body);
+                *older = Some(Kept { snapshot: snapshot.clone(), bodies });
+                body
             }
         }
-        kept.bodies.put(key, body);
+    }
+
+    /// What is kept; a panic elsewhere leaves it whole, because what is put in is whole before.
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer, and forbids to store it where it says nothing of that itself.
+    /// Counts an answer, and forbids to store it unless it says itself how it may be.
     pub(crate) fn answer(&self, route: &'static str, mut answer: Response) -> Response {
         self.answered(route, answer.status().as_u16());
         answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -1,7 +1,7 @@
 //! What readers are told of closed periods: a final list, that there is none and why, or which there are.
 //!
 //! Not the current periods' lists, which are the snapshot's. Invariants: a body is a pure function of what the source
-//! answered and of the snapshot; at most [`LISTS_MAX`] lists and [`BODIES_MAX`] bodies of them are kept, which is safe
+//! answered and of the snapshot; at most [`LISTS_MAX`] lists are kept, each with [`BODIES_MAX`] bodies, which is safe
 //! because a final list never changes.
 
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use lru::LruCache;
 use serde::Serialize;
 
 use crate::answer::closed_body;
-use crate::body::Body;
+use crate::body::{Body, Shelf};
 use crate::json;
 use crate::problem::Problem;
 use crate::query::{Asked, PeriodsQuery};
@@ -23,27 +23,27 @@ use crate::time::{period_at, rfc3339, rfc3339_ms};
 /// Lists kept, those used last: readers mostly ask for the newest. One has at most 1000 rows, 300 KB with the longest
 /// ids.
 const LISTS_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
-/// Bodies kept, those used last, for as many rows as were asked for.
-const BODIES_MAX: NonZeroUsize = LISTS_MAX;
+/// Bodies kept of each, and their plain bytes: readers mostly ask for the same few `k`.
+const BODIES_MAX: usize = 4;
+const BODIES_BYTES_MAX: usize = 1 << 20;
 
 /// When to ask again for a list whose time has come but that is not made yet.
 const LIST_DUE_RETRY_S: u32 = 10;
 
-/// Final lists that were read before, and what was made of them.
+/// Final lists that were read before, by period and start.
 pub(crate) struct Lists {
-    kept: Mutex<Kept>,
+    kept: Mutex<LruCache<(Period, u64), Arc<KeptList>>>,
 }
 
-struct Kept {
-    /// By period and start.
-    lists: LruCache<(Period, u64), Arc<ClosedList>>,
-    /// By period, start and rows.
-    bodies: LruCache<(Period, u64, usize), Arc<Body>>,
+/// A final list, and what was made of it, by rows.
+struct KeptList {
+    list: ClosedList,
+    bodies: Mutex<Shelf<usize>>,
 }
 
 impl Default for Lists {
     fn default() -> Self {
-        Self { kept: Mutex::new(Kept { lists: LruCache::new(LISTS_MAX), bodies: LruCache::new(BODIES_MAX) }) }
+        Self { kept: Mutex::new(LruCache::new(LISTS_MAX)) }
     }
 }
 
@@ -56,42 +56,42 @@ impl Lists {
         asked: &Asked,
         k: usize,
     ) -> Result<Arc<Body>, Problem> {
-        if let Some(body) = self.find(asked, k) {
-            return Ok(body);
+        let key = (asked.period, asked.start_ms);
+        let kept = self.kept().get(&key).cloned();
+        if let Some(list) = kept {
+            return Ok(list.body(k));
         }
         let answer = source.closed_list(asked.period, asked.start_ms).await;
         let answer = answer.map_err(|error| Problem::unavailable(error.to_string()))?;
         match answer.list {
-            Ok(Some(list)) => Ok(self.keep(list, k)),
+            Ok(Some(list)) => {
+                let bodies = Mutex::new(Shelf::new(BODIES_MAX, BODIES_BYTES_MAX));
+                let list = Arc::new(KeptList { list, bodies });
+                self.kept().put(key, list.clone());
+                Ok(list.body(k))
+            }
             Ok(None) => Err(without_list(answer.bounds, snapshot, asked)),
             Err(Unreadable) => Err(Problem::unreadable()),
         }
     }
 
-    fn find(&self, asked: &Asked, k: usize) -> Option<Arc<Body>> {
-        let mut kept = self.kept();
-        let list = kept.lists.get(&(asked.period, asked.start_ms))?.clone();
-        Some(kept.body(&list, k))
-    }
-
-    fn keep(&self, list: ClosedList, k: usize) -> Arc<Body> {
-        let mut kept = self.kept();
-        let body = kept.body(&list, k);
-        kept.lists.put((list.period, list.start_ms), Arc::new(list));
-        body
-    }
-
     /// What is kept; a panic elsewhere leaves it whole, because what is put in is whole before.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, LruCache<(Period, u64), Arc<KeptList>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    /// The body for the first `k` rows of a list, made if it is not kept.
-    fn body(&mut self, list: &ClosedList, k: usize) -> Arc<Body> {
-        let key = (list.period, list.start_ms, k.min(list.rows.len()));
-        self.bodies.get_or_insert(key, || Arc::new(closed_body(list, k))).clone()
+impl KeptList {
+    /// The body for the first `k` rows.
+    fn body(&self, k: usize) -> Arc<Body> {
+        let key = k.min(self.list.rows.len());
+        // As of the lists that are kept.
+        let bodies = || self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = bodies().find(&key);
+        kept.unwrap_or_else(|| {
+            let body = closed_body(&self.list, k);
+            bodies().put(key, body)
+        })
     }
 }
 

@@ -186,6 +186,13 @@ impl Problem {
         problem
     }
 
+    /// A list was asked for on a condition that none meets.
+    pub(crate) fn precondition_failed() -> Self {
+        let detail = "If-Match is met by strong tags only, and lists have weak ones; use If-None-Match".to_owned();
+        let status = StatusCode::PRECONDITION_FAILED;
+        Self::new("urn:highwater:problem:precondition-failed", "Precondition failed", status, detail)
+    }
+
     /// The epoch asked for was not published in time.
     pub(crate) fn epoch_not_reached(wanted: u64, latest: Option<u64>) -> Self {
         let have = latest.map_or("no snapshot yet".to_owned(), |epoch| format!("epoch {epoch}"));

@@ -2,13 +2,13 @@
 //!
 //! Invariant: every answer but a list, a health word and metrics is a [`Problem`]; no answer may be given out by caches
 //! unasked, because of most a second later it is not the answer any more. A [`Body`] says which one it is, so that who
-//! asks again need not get it again; the others are small or of one moment, and are not to be stored.
+//! asks again need not get it again; the others are as of the moment they are asked, and not to be stored.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -61,9 +61,10 @@ pub(crate) fn routes<S: SnapshotSource>(shared: Arc<Shared<S>>) -> Router {
         .with_state(shared)
 }
 
-async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, uri: Uri, headers: HeaderMap) -> Response {
-    let answer = match top_body(&shared, &uri).await {
-        Ok(body) => body.answer(&headers),
+async fn top<S: SnapshotSource>(State(shared): State<Arc<Shared<S>>>, request: Request) -> Response {
+    let (asked, _) = request.into_parts();
+    let answer = match top_body(&shared, &asked.uri).await {
+        Ok(body) => body.answer(&asked.headers),
         Err(problem) => problem.into_response(),
     };
     shared.counts.answer("top", answer)

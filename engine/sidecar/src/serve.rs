@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -262,10 +262,16 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     seat.begin();
-    let answer = match house.door.pass(request.uri(), request.headers(), address) {
+    let mut answer = match house.door.pass(request.uri(), request.headers(), address) {
         Ok(()) => house.router.call(request).await,
         Err(problem) => Ok(house.counts.answer("refused", problem.into_response())),
     };
+    if let Ok(answer) = &mut answer
+        && answer.status() == StatusCode::NOT_MODIFIED
+    {
+        // The router states a length of 0, which here would be that of the list (RFC 9110, section 8.6).
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     seat.end();
     answer
 }

@@ -187,6 +187,7 @@ fn look_ups_wait_for_the_first_snapshot_and_while_an_edge_moves() {
             world.engine.answer(core).unwrap();
         }
         world.engine.errand().unwrap();
+        world.engine.segment().unwrap();
         world.engine.publish();
     }
     assert!(seen_waiting > 0, "the edge was never seen at work");

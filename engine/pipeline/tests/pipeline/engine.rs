@@ -153,16 +153,13 @@ impl From<StorageError> for Died {
     }
 }
 
-enum Brought {
-    Segment(PreparedSegment),
-    Answer(StoreAnswer),
-}
-
 /// One core of an engine.
 pub(crate) struct Core {
     pub(crate) pipeline: Pipeline,
     pub(crate) device: MemoryLogDevice,
-    answers: VecDeque<Brought>,
+    answers: VecDeque<StoreAnswer>,
+    /// Segments for its log, or why there is no room for one.
+    segments: VecDeque<Result<PreparedSegment, String>>,
     published: VecDeque<Arc<Snapshot>>,
 }
 
@@ -180,6 +177,8 @@ pub(crate) struct Engine {
     /// What arrived before is in the closed files, in ms UTC.
     pub(crate) horizon_ms: u64,
     errands: VecDeque<(usize, StoreRequest)>,
+    /// The cores that want a segment, which is another helper's to make.
+    segments_wanted: VecDeque<usize>,
     /// A cut that found the disk full; nothing else is written before it.
     stalled_cut: Option<PreparedCut>,
     /// A cut that is written when the runs are brought that all cores wait for.
@@ -222,6 +221,7 @@ impl Engine {
                 pipeline: Pipeline::new(config(core), recovered, lanes, log, reading),
                 device: MemoryLogDevice::new(disk, setup.log.depth, seed ^ u64::from(core)),
                 answers: VecDeque::new(),
+                segments: VecDeque::new(),
                 published: VecDeque::new(),
             }
         });
@@ -234,6 +234,7 @@ impl Engine {
             rolling: Rolling::default(),
             horizon_ms: 0,
             errands: VecDeque::new(),
+            segments_wanted: VecDeque::new(),
             stalled_cut: None,
             held_cut: None,
             parts: Gather::new(usize::from(setup.cores)),
@@ -283,7 +284,10 @@ impl Engine {
             device.detach(handle);
         }
         while let Some(errand) = pipeline.poll_errand() {
-            self.errands.push_back((core, errand));
+            match errand {
+                StoreRequest::PrepareSegment => self.segments_wanted.push_back(core),
+                other => self.errands.push_back((core, other)),
+            }
             worked = true;
         }
         while let Some(top) = pipeline.poll_top() {
@@ -315,39 +319,45 @@ impl Engine {
         self.errand()
     }
 
-    /// Does the oldest errand. On a full disk it stays the oldest, and a core that waits for a segment is told.
+    /// Makes the segment that was asked for first; without room, or while something waits for room, its core is told.
+    pub(crate) fn segment(&mut self) -> Result<bool, Died> {
+        let Some(core) = self.segments_wanted.pop_front() else { return Ok(false) };
+        let made = match self.store.prepare_segment(LogNumber(core as u32)) {
+            _ if self.stalled_cut.is_some() => Err("a cut waits for room".to_owned()),
+            Err(error) if error.is_no_space() => Err(error.to_string()),
+            made => Ok(made?),
+        };
+        self.cores[core].segments.push_back(made);
+        Ok(true)
+    }
+
+    /// Does the oldest errand. On a full disk it stays the oldest.
     pub(crate) fn errand(&mut self) -> Result<bool, Died> {
         if let Some(cut) = self.stalled_cut.take() {
             self.write_cut(cut)?;
-            return Ok(self.stalled_cut.is_none() || self.deny_segment());
+            return Ok(self.stalled_cut.is_none());
         }
         let Some((core, errand)) = self.errands.pop_front() else { return Ok(false) };
         let log = LogNumber(core as u32);
         let answers = &mut self.cores[core].answers;
         match errand {
-            StoreRequest::PrepareSegment => match self.store.prepare_segment(log) {
-                Ok(segment) => answers.push_back(Brought::Segment(segment)),
-                Err(error) if error.is_no_space() => {
-                    answers.push_back(Brought::Answer(StoreAnswer::NoSpace(error.to_string())));
-                }
-                Err(error) => return Err(error.into()),
-            },
+            StoreRequest::PrepareSegment => unreachable!("segments are another helper's"),
             StoreRequest::LeaseEpochs { count } => {
                 let leased = self.store.lease_epochs(count);
                 if leased.as_ref().is_err_and(StorageError::is_no_space) {
                     self.errands.push_front((core, StoreRequest::LeaseEpochs { count }));
-                    return Ok(self.deny_segment());
+                    return Ok(false);
                 }
-                answers.push_back(Brought::Answer(StoreAnswer::EpochsLeased(leased?)));
+                answers.push_back(StoreAnswer::EpochsLeased(leased?));
             }
             StoreRequest::RecordMinute(minute) => {
                 let recorded = self.store.record_minute(minute);
                 if recorded.as_ref().is_err_and(StorageError::is_no_space) {
                     self.errands.push_front((core, StoreRequest::RecordMinute(minute)));
-                    return Ok(self.deny_segment());
+                    return Ok(false);
                 }
                 recorded?;
-                answers.push_back(Brought::Answer(StoreAnswer::MinuteRecorded(minute)));
+                answers.push_back(StoreAnswer::MinuteRecorded(minute));
             }
             StoreRequest::WriteCut(errand) => {
                 let CutErrand { cut, position, producers, minute_moves } = *errand;
@@ -390,19 +400,9 @@ impl Engine {
         self.horizon_ms = horizon_ms;
         for core in &mut self.cores {
             let answer = if is_empty { StoreAnswer::CutEmpty } else { StoreAnswer::CutWritten };
-            core.answers.push_back(Brought::Answer(answer));
+            core.answers.push_back(answer);
         }
         Ok(())
-    }
-
-    /// Tells the first core that waits for a segment that there is none; whether there was one.
-    fn deny_segment(&mut self) -> bool {
-        let is_wanted = |(_, errand): &(usize, StoreRequest)| matches!(errand, StoreRequest::PrepareSegment);
-        let Some((core, _)) = self.errands.iter().position(is_wanted).and_then(|at| self.errands.remove(at)) else {
-            return false;
-        };
-        self.cores[core].answers.push_back(Brought::Answer(StoreAnswer::NoSpace("the disk is full".to_owned())));
-        true
     }
 
     fn bring_runs(&mut self, all: &[Vec<RunRequest>]) -> Result<(), Died> {
@@ -412,30 +412,31 @@ impl Engine {
             self.store.runs(request, self.held_cut.as_ref(), |shard, entries| {
                 let owner = shard_owner(shard, cores.len() as u16);
                 let slice = StoreAnswer::Run(RunSlice { window, change, shard, entries });
-                cores[usize::from(owner)].answers.push_back(Brought::Answer(slice));
+                cores[usize::from(owner)].answers.push_back(slice);
             })?;
         }
         for core in &mut self.cores {
-            core.answers.push_back(Brought::Answer(StoreAnswer::RunsDone));
+            core.answers.push_back(StoreAnswer::RunsDone);
         }
         Ok(())
     }
 
-    /// Hands a core the oldest answer of the store, or the oldest snapshot that it has not heard of.
+    /// Hands a core the oldest segment, answer of the store and snapshot of those that it has not.
     pub(crate) fn answer(&mut self, core: usize) -> Result<bool, Died> {
-        let Core { pipeline, device, answers, published } = &mut self.cores[core];
-        let snapshot = published.pop_front();
-        let is_told = snapshot.is_some();
+        let Core { pipeline, device, answers, segments, published } = &mut self.cores[core];
+        let (snapshot, segment, answer) = (published.pop_front(), segments.pop_front(), answers.pop_front());
+        let is_told = snapshot.is_some() || segment.is_some() || answer.is_some();
         snapshot.into_iter().for_each(|snapshot| pipeline.handle_published(snapshot));
-        let Some(brought) = answers.pop_front() else { return Ok(is_told) };
-        match brought {
-            Brought::Segment(segment) => {
+        match segment {
+            Some(Ok(segment)) => {
                 let handle = device.attach(&segment)?;
                 pipeline.handle_segment(&segment, handle);
             }
-            Brought::Answer(answer) => pipeline.handle_answer(answer),
+            Some(Err(missing)) => pipeline.handle_no_segment(missing),
+            None => {}
         }
-        Ok(true)
+        answer.into_iter().for_each(|answer| pipeline.handle_answer(answer));
+        Ok(is_told)
     }
 
     /// Publishes the oldest snapshot that is not out.

@@ -169,6 +169,14 @@ impl Simulation {
         Ok(worked)
     }
 
+    fn segment(&mut self) -> Result<bool, Died> {
+        let worked = self.engine().segment()?;
+        if worked {
+            self.events.note(None, Event::Errand);
+        }
+        Ok(worked)
+    }
+
     fn answer(&mut self, core: usize) -> Result<bool, Died> {
         let worked = self.engine().answer(core)?;
         if worked {
@@ -224,8 +232,11 @@ impl Simulation {
                 let core = self.some_core();
                 self.complete(core)?;
             }
-            41..47 => {
+            41..46 => {
                 self.errand()?;
+            }
+            46 => {
+                self.segment()?;
             }
             47..49 => self.roll()?,
             49..51 => self.close()?,
@@ -283,6 +294,7 @@ impl Simulation {
             worked |= self.turn_of(core);
             worked |= self.complete(core)?;
             worked |= self.errand()?;
+            worked |= self.segment()?;
             worked |= self.answer(core)?;
         }
         Ok(worked)

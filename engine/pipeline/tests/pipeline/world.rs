@@ -71,6 +71,7 @@ impl World {
     fn step(&mut self, errand: fn(&mut Engine) -> Result<bool, Died>) -> bool {
         let mut worked = self.turn();
         worked |= errand(&mut self.engine).unwrap();
+        worked |= self.engine.segment().unwrap();
         for core in 0..self.engine.cores.len() {
             worked |= self.engine.complete(core).unwrap();
             worked |= self.engine.answer(core).unwrap();

@@ -6,6 +6,10 @@ use flate2::read::GzDecoder;
 
 use super::history::with_days;
 use super::*;
+use crate::SnapshotSource;
+use crate::answer::Bodies;
+use crate::history::Lists;
+use crate::query::TopQuery;
 
 const GZIP: &str = "Accept-Encoding: gzip, deflate, br\r\n";
 
@@ -66,9 +70,15 @@ async fn a_list_that_the_client_has_is_not_sent_again_until_it_is_another() {
     for (method, headers) in [("GET", ""), ("HEAD", ""), ("GET", GZIP)] {
         let again = ask_with(served.address, method, path, &format!("{condition}{headers}")).await;
         assert_eq!((again.status, again.body.len()), (304, 0), "{method} {headers}");
-        assert_eq!((again.header("content-type"), again.header("content-encoding")), (None, None));
+        let of_the_body = ["content-type", "content-encoding", "content-length"].map(|name| again.header(name));
+        assert_eq!(of_the_body, [None; 3], "{method} {headers}");
         assert_kept_by_tag(&again, tag);
     }
+    let lines = format!("If-None-Match: \"other\"\r\nIf-None-Match: {tag}\r\n");
+    assert_eq!(get_with(&served, path, &lines).await.status, 304);
+    let strong = get_with(&served, path, &format!("If-Match: {tag}\r\n{condition}")).await;
+    assert_eq!((strong.status, strong.header("etag"), strong.header("cache-control")), (412, None, Some("no-store")));
+    assert_eq!(strong.json()["type"], "urn:highwater:problem:precondition-failed");
     // Another k or window is another list; what is wrong is said, whatever the client has.
     let other = get_with(&served, "/v1/videos/top?period=hour&k=99", &condition).await;
     assert_eq!((other.status, other.json()["top_videos"].as_array().unwrap().len()), (200, 99));
@@ -76,13 +86,15 @@ async fn a_list_that_the_client_has_is_not_sent_again_until_it_is_another() {
     assert_eq!((day.status, day.json()["period"].as_str()), (200, Some("day")));
     let wrong = get_with(&served, "/v1/videos/top?period=week", "If-None-Match: *\r\n").await;
     assert_eq!((wrong.status, wrong.header("etag"), wrong.header("cache-control")), (400, None, Some("no-store")));
+    let early = get_with(&served, &format!("{path}&min_epoch=2"), "If-None-Match: *\r\n").await;
+    assert_eq!((early.status, early.header("etag")), (503, None));
     // The next snapshot is of another epoch and time, even with the same rows.
     served.source.latest.send_replace(Some(snapshot(2, 1000)));
     let next = get_with(&served, path, &condition).await;
     assert_eq!((next.status, next.json()["epoch"].as_u64()), (200, Some(2)));
     assert_ne!(next.header("etag"), Some(tag));
     let metrics = get(&served, "/metrics").await;
-    assert!(metrics.text().contains("highwater_http_answers_total{route=\"top\",status=\"304\"} 3\n"));
+    assert!(metrics.text().contains("highwater_http_answers_total{route=\"top\",status=\"304\"} 4\n"));
 }
 
 #[tokio::test]
@@ -123,4 +135,32 @@ async fn answers_of_one_moment_are_neither_tagged_nor_stored() {
         let told = ["etag", "content-encoding", "cache-control"].map(|name| answer.header(name));
         assert_eq!(told, [None, None, Some("no-store")], "{path}");
     }
+}
+
+#[test]
+fn a_body_is_made_once_for_each_snapshot_and_the_newest_one_is_kept() {
+    let (bodies, first, second) = (Bodies::default(), snapshot(1, 300), snapshot(2, 300));
+    let hour = |snapshot, k| bodies.body(snapshot, Period::Hour, Window::Sliding, k).unwrap();
+    let body = hour(&first, 300);
+    assert!(Arc::ptr_eq(&body, &hour(&first, 300)) && Arc::ptr_eq(&body, &hour(&first, 1000)), "it has 300 rows");
+    assert!(!Arc::ptr_eq(&body, &hour(&first, 299)));
+    assert!(!Arc::ptr_eq(&body, &bodies.body(&first, Period::Day, Window::Sliding, 300).unwrap()));
+    assert!(bodies.body(&first, Period::Month, Window::Sliding, 300).is_none());
+    let newer = hour(&second, 300);
+    assert!(!Arc::ptr_eq(&body, &newer));
+    // Who asked before and is answered now leaves what is kept alone.
+    assert!(!Arc::ptr_eq(&body, &hour(&first, 300)));
+    assert!(Arc::ptr_eq(&newer, &hour(&second, 300)));
+}
+
+#[tokio::test]
+async fn the_first_bodies_of_a_final_list_are_kept() {
+    let served = with_days(&[1]).await;
+    let (lists, source) = (Lists::default(), &*served.source);
+    let (snapshot, query) = (source.latest().unwrap(), "/v1/videos/top?period=day&window=tumbling&start=2024-07-14Z");
+    let asked = TopQuery::parse(&query.parse().unwrap()).unwrap().asked.unwrap();
+    let body = async |k| lists.body(source, &snapshot, &asked, k).await.unwrap();
+    let whole = body(3).await;
+    assert!(Arc::ptr_eq(&whole, &body(1000).await) && !Arc::ptr_eq(&whole, &body(2).await));
+    assert_eq!(served.source.history.lock().unwrap().lists_asked, 1);
 }

@@ -169,6 +169,7 @@ async fn with_tokens_only_readers_read_and_health_is_for_everyone() {
             ("Authorization: Basic cmVhZGVy\r\n", 401),
             ("Authorization: Bearer \r\n", 401),
             ("Authorization: Bearer readers\r\n", 401),
+            ("If-None-Match: *\r\n", 401),
             ("Authorization: Bearer producer\r\n", 403),
         ] {
             let answer = ask_on(&mut stream, path, headers).await;

@@ -1,13 +1,11 @@
-//! Making log segments ahead of their use, by the store or beside it.
+//! Making log segments ahead of their use, by the store or, once it has handed that over, beside it.
 //!
 //! Not writing into them, and not giving them up. Invariant: a segment is zeroed or recycled whole, and durable by
-//! name, before a log gets it; one is made at a time.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! name, before a log gets it; there is one maker, so a log's are made in order.
 
 use highwater_memory::AlignedBuffer;
 
-use super::{Store, exists, list};
+use super::{Stage, Store, list};
 use crate::container::remove_if_there;
 use crate::disk::{Access, Disk};
 use crate::error::StorageError;
@@ -17,15 +15,13 @@ use crate::position::{LogNumber, SegmentNumber, log_directory, segment_path};
 /// Bytes written at once into a new segment.
 const ZEROS_BYTES: usize = 1 << 20;
 
-/// Numbers of the next segments, by open log; held by whoever makes one, so that one is made at a time.
-pub(super) type NextSegments = Arc<Mutex<Vec<u64>>>;
-
 /// Makes log segments ready for use, on whatever thread, beside the store that it comes from.
 #[derive(Debug)]
 pub struct SegmentMaker<D: Disk> {
     disk: D,
     rules: Rules,
-    next: NextSegments,
+    /// Numbers of the next segments, by log.
+    next: Vec<u64>,
 }
 
 /// What holds for all segments from when generations are open.
@@ -44,8 +40,8 @@ impl<D: Disk> SegmentMaker<D> {
     ///
     /// # Panics
     /// As there.
-    pub fn prepare(&self, log: LogNumber) -> Result<PreparedSegment, StorageError> {
-        Making { disk: &self.disk, rules: self.rules }.prepare(&self.next, log)
+    pub fn prepare(&mut self, log: LogNumber) -> Result<PreparedSegment, StorageError> {
+        Making { disk: &self.disk, rules: self.rules }.prepare(&mut self.next, log)
     }
 }
 
@@ -56,18 +52,24 @@ impl<D: Disk> Store<D> {
     /// [`StorageError::is_no_space`] when the disk is full: call again later. Any other error must end the process.
     ///
     /// # Panics
-    /// When the log is not open.
+    /// When the log is not open, or segments are made by a [`SegmentMaker`].
     pub fn prepare_segment(&mut self, log: LogNumber) -> Result<PreparedSegment, StorageError> {
-        Making { disk: &self.disk, rules: self.rules() }.prepare(&self.segments_next, log)
+        let rules = self.rules();
+        Making { disk: &self.disk, rules }.prepare(&mut self.segments_next, log)
     }
 
-    /// Makes segments too, so that a log need not wait for other work of the store. Once generations are open.
+    /// Hands the making of segments over, so that a log need not wait for other work of the store.
+    ///
+    /// # Panics
+    /// When no generation is open, or it was handed over before.
     #[must_use]
-    pub fn segment_maker(&self) -> SegmentMaker<D>
+    pub fn segment_maker(&mut self) -> SegmentMaker<D>
     where
         D: Clone,
     {
-        SegmentMaker { disk: self.disk.clone(), rules: self.rules(), next: self.segments_next.clone() }
+        assert_eq!(self.stage, Stage::Open, "segments are made when generations are open");
+        assert!(!self.segments_next.is_empty(), "segments have one maker");
+        SegmentMaker { disk: self.disk.clone(), rules: self.rules(), next: std::mem::take(&mut self.segments_next) }
     }
 
     const fn rules(&self) -> Rules {
@@ -92,11 +94,9 @@ struct Making<'a, D: Disk> {
 }
 
 impl<D: Disk> Making<'_, D> {
-    fn prepare(&self, next: &NextSegments, log: LogNumber) -> Result<PreparedSegment, StorageError> {
-        // Whoever panics while it holds the numbers has not changed them.
-        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+    fn prepare(&self, next: &mut [u64], log: LogNumber) -> Result<PreparedSegment, StorageError> {
         let number = next.get_mut(log.0 as usize);
-        let number = number.unwrap_or_else(|| panic!("{log:?} is not open, and no segment can be made for it"));
+        let number = number.unwrap_or_else(|| panic!("{log:?} is not open, and no segment can be made for it here"));
         let segment = SegmentNumber(*number);
         let generation = self.rules.generation;
         let path = segment_path(log, generation, segment);
@@ -139,6 +139,9 @@ impl<D: Disk> Making<'_, D> {
 
     /// A durable file of zeros under a temporary name.
     fn make_zeroed(&self, dir: &str, for_path: &str) -> Result<String, StorageError> {
+        let temporary = format!("{dir}/spare.tmp");
+        // One that was left behind must not stand in its own way.
+        remove_if_there(self.disk, &temporary)?;
         let needed_bytes = self.rules.segment_bytes;
         let reserve_bytes = self.rules.cut_reserve_bytes;
         let free_bytes = self.disk.free_bytes().map_err(|error| StorageError::io("measure space of", ".", error))?;
@@ -146,10 +149,6 @@ impl<D: Disk> Making<'_, D> {
             |free_bytes| StorageError::NoSpace { file: for_path.to_owned(), needed_bytes, reserve_bytes, free_bytes };
         if free_bytes < needed_bytes.saturating_add(reserve_bytes) {
             return Err(no_space(free_bytes));
-        }
-        let temporary = format!("{dir}/spare.tmp");
-        if exists(self.disk, &temporary)? {
-            remove_if_there(self.disk, &temporary)?;
         }
         let made = self.write_zeros(&temporary);
         if made.as_ref().is_err_and(StorageError::is_no_space) {

@@ -18,13 +18,11 @@ mod segments;
 mod slots;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use highwater_proto::Epoch;
 use highwater_ranking::{Calendar, CoreCut, FinalityClass, Minute, RunRequest, SlotCount};
 
 pub use archiving::{ArchiveFigures, ArchivePlan};
-use making::NextSegments;
 pub use making::SegmentMaker;
 pub use opening::stranger;
 use opening::{CLOSED_DIRS, open_directory, open_state, remove_temporary_files, sync_names};
@@ -111,7 +109,8 @@ pub struct Store<D: Disk> {
     chains: Chains,
     stage: Stage,
     /// Index of the next segment of each open log.
-    segments_next: NextSegments,
+    /// Numbers of the next segments, by open log; none once they are made beside the store.
+    segments_next: Vec<u64>,
     spare_next: u64,
     /// None when segments need not wait for it.
     archive: Option<ArchiveCatalog>,
@@ -153,7 +152,7 @@ impl<D: Disk> Store<D> {
             state,
             chains,
             stage: Stage::Opened,
-            segments_next: NextSegments::default(),
+            segments_next: Vec::new(),
             spare_next: 0,
             archive,
             ends: BTreeMap::new(),
@@ -233,7 +232,7 @@ impl<D: Disk> Store<D> {
         state.generation += 1;
         state.logs_open = logs;
         self.change_state(state)?;
-        self.segments_next = Arc::new(Mutex::new(vec![0; logs as usize]));
+        self.segments_next = vec![0; logs as usize];
         Ok(self.state.generation)
     }
 

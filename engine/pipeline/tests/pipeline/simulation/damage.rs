@@ -180,6 +180,7 @@ impl Simulation {
             engine.turn(core, reading);
             engine.complete(core)?;
             engine.errand()?;
+            engine.segment()?;
             engine.answer(core)?;
         }
         Ok(())
