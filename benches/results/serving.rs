@@ -55,7 +55,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Report> {
         serving.throughput(),
     );
     report.add(
-        &format!("{MODEST_PER_S} questions a second for {MODEST_ROWS} rows"),
+        &format!("{MODEST_PER_S} questions a second for {MODEST_ROWS} rows, in the same way"),
         number(&filled, "rate_per_s").and_then(|full_per_s| serving.latency(full_per_s)),
     );
     serving.engine.stop()?;
@@ -91,7 +91,9 @@ impl Serving<'_> {
                 }
                 let mut line = cells(&[&rows.to_string(), &answer.body.len().to_string()]);
                 line.push(if gzip { "gzip" } else { "none" }.to_owned());
-                let [own, bare] = self.in_turn(rows, answer, &self.asking(None, gzip))?;
+                let fixed = Fixed::start(self.bench.engine.engine_cpu, answer)?;
+                let [own, bare] =
+                    in_turn([&self.url(rows)?, &fixed.url()], &self.asking(None, gzip), &format!("{rows} rows"))?;
                 for one in [own, bare] {
                     line.extend([one.per_s, one.p50_us, one.p99_us].map(|figure| format!("{figure:.0}")));
                 }
@@ -103,28 +105,16 @@ impl Serving<'_> {
         Ok(format!("{}\n\n{small}", aligned(&lines, 0)))
     }
 
-    /// The engine's list and the fixed answer, round by round.
-    fn in_turn(&self, rows: u32, answer: Answer, asking: &Asking) -> Result<[Answers; 2]> {
-        let fixed = Fixed::start(self.bench.engine.engine_cpu, answer)?;
-        let [mut own, mut bare] = [Vec::new(), Vec::new()];
-        for round in 1..=ROUNDS {
-            eprintln!("results: serving: {rows} rows, round {round} of {ROUNDS}");
-            own.push(ask(&self.url(rows)?, asking)?);
-            bare.push(ask(&fixed.url(), asking)?);
-        }
-        Ok([middle(&own), middle(&bare)])
-    }
-
     /// Latency at a modest rate, of an idle engine and of one that takes views at half of what it can.
     fn latency(&self, own_full_per_s: f64) -> Result<String> {
         let url = self.url(MODEST_ROWS)?;
         let fixed = Fixed::start(self.bench.engine.engine_cpu, Answer::of(&url, false)?)?;
         let asking = self.asking(Some(MODEST_PER_S), false);
         let mut lines = vec![cells(&["answer", "engine", "answers/s", "p50 us", "p99 us", "max us"])];
+        let urls = [&url, &fixed.url()];
         let mut both = |engine: &str| {
-            for (answer, url) in [("list", &url), ("fixed", &fixed.url())] {
-                eprintln!("results: serving: {answer}, {engine}");
-                let found = ask(url, &asking)?;
+            let what = format!("{MODEST_ROWS} rows, {engine}");
+            for (answer, found) in ["list", "fixed"].into_iter().zip(in_turn(urls, &asking, &what)?) {
                 let mut line = cells(&[answer, engine]);
                 line.extend([found.per_s, found.p50_us, found.p99_us, found.max_us].map(|one| format!("{one:.0}")));
                 lines.push(line);
@@ -133,7 +123,8 @@ impl Serving<'_> {
         };
         both("idle")?;
         let half_per_s = (self.bench.full_per_s.unwrap_or(own_full_per_s) / 2.0).max(1.0);
-        let mut load = self.start_load(&[format!("--rate={half_per_s:.0}")], 2 * self.bench.seconds + MARGIN_S)?;
+        let asked_s = u64::from(ROUNDS) * 2 * self.bench.seconds;
+        let mut load = self.start_load(&[format!("--rate={half_per_s:.0}")], asked_s + MARGIN_S)?;
         self.wait_until_begun(&mut load)?;
         both("taking views")?;
         if !load.is_running()? {
@@ -172,6 +163,17 @@ impl Serving<'_> {
         }
         Ok(())
     }
+}
+
+/// The engine's list and the fixed answer, round by round.
+fn in_turn([own_url, bare_url]: [&String; 2], asking: &Asking, what: &str) -> Result<[Answers; 2]> {
+    let [mut own, mut bare] = [Vec::new(), Vec::new()];
+    for round in 1..=ROUNDS {
+        eprintln!("results: serving: {what}, round {round} of {ROUNDS}");
+        own.push(ask(own_url, asking)?);
+        bare.push(ask(bare_url, asking)?);
+    }
+    Ok([middle(&own), middle(&bare)])
 }
 
 /// The median of each figure over rounds.
