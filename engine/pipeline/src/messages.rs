@@ -51,8 +51,7 @@ pub struct CutErrand {
 /// Blocking work that the pinned core leaves to its helper.
 #[derive(Debug)]
 pub enum StoreRequest {
-    /// Prepare one more segment for the log; answered by the segment itself, or by why there is no room for
-    /// one.
+    /// Prepare one more segment for the log; answered by the segment itself, or by what is missing for one.
     PrepareSegment,
     /// Make a further block of epochs usable.
     LeaseEpochs {

@@ -217,9 +217,8 @@ impl Engine {
         let rollups = Rollups::new(storage.clone());
         let chores = Chores { desk: jobs, rollups, closing: Closing::new(disk, history_rules), archive };
         let log_retention_bytes = arguments.log_retention.as_u64();
-        let desks = answer_desks;
         let storekeeper =
-            Storekeeper::new(store, log_retention_bytes, requests, desks, room_maker, chores, stop.clone());
+            Storekeeper::new(store, log_retention_bytes, requests, answer_desks, room_maker, chores, stop.clone());
         let publisher = Publisher::new(directory.instance, tops_received, snapshots.clone(), published, prefault);
         let (reload, reload_requests) = bounded(1);
         let reloader = Reloader::new(sources, rules.clone(), reloads, reload_requests, wakers.clone(), stop.clone());

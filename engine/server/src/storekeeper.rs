@@ -2,10 +2,10 @@
 //! segments that `segments.rs` makes.
 //!
 //! It owns the store and answers errands in the order they come; what needs a part of every core is done when the last
-//! part has come. Long work from files to files it plans and hands to another helper, and takes over when
-//! it is done; only here are files given up. Invariant: after a failed write or sync the process ends here, before
-//! anything that rested on it is acknowledged. Only a full disk is no end: an errand, which has changed nothing then, is
-//! tried again until there is room, before those that came after it, and meanwhile no segment takes any.
+//! part has come. Long work from files to files it plans and hands to another helper, and takes over when it is done;
+//! only here are files given up. Invariant: after a failed write or sync the process ends here, before anything that
+//! rested on it is acknowledged. Only a full disk is no end: an errand, which has changed nothing then, is tried again
+//! until there is room, before those that came after it, and meanwhile no segment takes any.
 
 use crate::archivist::ArchiveDesk;
 use crate::desks::CoreDesk;
