@@ -170,7 +170,7 @@ impl Bodies {
         let is_overtaken = |one: &Snapshot| one.instance == snapshot.instance && one.epoch > snapshot.epoch;
         match &mut *kept {
             Some(kept) if Arc::ptr_eq(&kept.snapshot, snapshot) => kept.bodies.put(key, body),
-            Some(kept) if is_overtaken(&kept.snapshot) => Shelf::new(0, 0).put(key, body),
+            Some(kept) if is_overtaken(&kept.snapshot) => Arc::new(body.forgo_gzip()),
             older => {
                 let mut bodies = Shelf::new(BODIES_MAX, BODIES_BYTES_MAX);
                 let body = bodies.put(key, body);

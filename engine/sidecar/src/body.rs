@@ -45,7 +45,7 @@ impl Body {
     }
 
     /// The same, that is never compressed.
-    fn forgo_gzip(self) -> Self {
+    pub(crate) fn forgo_gzip(self) -> Self {
         Self { gzip: OnceLock::from(None), ..self }
     }
 
